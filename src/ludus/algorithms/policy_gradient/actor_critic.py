@@ -1,0 +1,239 @@
+"""The actor–critic core: everything that REINFORCE, A2C, PPO and MAPPO share. Subclasses say their losses.
+
+Parameters are shared by a group's agents or independent, one set each; groups never share. Losses are means over the
+steps at which agents act (and whose future is known); with independent parameters each agent has its own mean, its
+own optimiser and its own gradient clipping, so that agents cannot influence each other through them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Key
+
+from ludus.algorithms.policy_gradient.batch import Batch, Models, prepare
+from ludus.algorithms.policy_gradient.view import central_size, view
+from ludus.core.algorithm import Learner, Metrics
+from ludus.core.game import GameSpec, GroupSpec
+from ludus.core.policy import Policy
+from ludus.core.rollout import Rollout
+from ludus.core.sharding import sum_over_shards
+from ludus.learning.statistics import ValueNormaliser, share_of_mean
+from ludus.networks.policy import IndependentPolicy, NetworkPolicy, architecture
+from ludus.networks.torso import Network
+
+
+class GroupLearner(eqx.Module):
+    """Parameters, optimiser state and value normaliser of one group; stacked over agents if independent."""
+
+    models: Models
+    optimiser: Any
+    normaliser: ValueNormaliser
+
+
+@dataclass(frozen=True)
+class ActorCritic:
+    """Hyperparameters that all policy-gradient methods have."""
+
+    learning_rate: float = 3e-4
+    """Step size of Adam."""
+    anneal: bool = True
+    """Whether the step size falls linearly to zero over the planned steps."""
+    discount: float = 0.99
+    """Discount factor per acting step."""
+    trace: float = 0.95
+    """λ of generalised advantage estimation: 0 is one-step, 1 Monte Carlo with the critic as baseline."""
+    entropy_weight: float = 0.01
+    """Weight of the entropy bonus."""
+    value_weight: float = 0.5
+    """Weight of the critic's loss."""
+    max_grad_norm: float = 0.5
+    """Gradients of a larger global norm are scaled down to it."""
+    rollout_length: int = 128
+    """Steps of every environment that one update consumes."""
+    parameters: Literal["shared", "independent"] = "shared"
+    """One set of parameters for the agents of a group, or one for each."""
+    critic: Literal["local", "central"] = "local"
+    """Whether critics see their agent's observation, or the global state (else all observations)."""
+    agent_ids: bool = False
+    """Append a one-hot agent number to observations, so that agents with shared parameters can differ."""
+    normalise_values: bool = False
+    """Critics predict targets divided by their running deviation, as in MAPPO."""
+    network: Network = field(default_factory=Network)
+    """The policy's network; the critic has its own of the same shape."""
+    share_torso: bool = False
+    """Policy and critic share all layers but the last."""
+
+    # What methods with one gradient step a rollout and a critic leave as it is.
+    epochs = 1
+    minibatches = 1
+    baseline = True
+
+    def check(self, spec: GameSpec, num_envs: int) -> str | None:
+        """See `ludus.core.algorithm.Algorithm.check`."""
+        name = type(self).__name__
+        for group in spec.groups:
+            bounded = getattr(group.action, "bounded", True)
+            if not bounded:
+                return f"{name} needs bounded continuous actions, but those of group '{group.name}' have no bounds"
+            if self.network.conv and len(group.observation.shape) != 3:
+                return (
+                    f"network.conv needs observations of shape (height, width, channels), but group '{group.name}' "
+                    f"of {spec.name} has {group.observation.shape}; use network.hidden alone"
+                )
+            if self.critic == "central" and group.slots != group.size and spec.state is None:
+                return (
+                    f"a central critic needs the global state or all observations at once, but {spec.name} shows only "
+                    f"the mover's; ppo with its local critic fits"
+                )
+        if self.share_torso and self.critic == "central":
+            return "share_torso needs a local critic: a central critic has other inputs than the policy"
+        size, unit = (num_envs, "environments per device") if self.network.memory != "none" else (
+            self.rollout_length,
+            "steps of a rollout",
+        )
+        if size % self.minibatches:
+            fits = max(m for m in range(1, self.minibatches + 1) if size % m == 0)
+            return f"{self.minibatches} minibatches do not divide {size} {unit}; {fits} would"
+        return None
+
+    def init(self, spec: GameSpec, num_envs: int, *, key: Key[Array, ""]) -> Learner:
+        """Fresh parameters for every group."""
+        shared, per_env = {}, {}
+        for i, group in enumerate(spec.groups):
+            group_key = jax.random.fold_in(key, i)
+            make = lambda k, group=group: self._init_group(spec, group, k)
+            independent = self.parameters == "independent"
+            shared[group.name] = (
+                jax.vmap(make)(jax.random.split(group_key, group.size)) if independent else make(group_key)
+            )
+            agents = (num_envs, group.size)
+            per_env[group.name] = shared[group.name].models.critic_memory(agents)
+        return Learner({"spec": _Spec(spec), "groups": shared}, per_env)
+
+    def _init_group(self, spec: GameSpec, group: GroupSpec, key: Key[Array, ""]) -> GroupLearner:
+        key_policy, key_critic = jax.random.split(key)
+        policy = NetworkPolicy.init(group, self.network, agent_ids=self.agent_ids, key=key_policy)
+        shape = (central_size(spec, group),) if self.critic == "central" else group.observation.shape
+        agents = group.size if self.agent_ids else 0
+        models = Models.init(policy, shape, self.network, agents=agents, share=self.share_torso, key=key_critic)
+        return GroupLearner(models, self._optimiser().init(models), ValueNormaliser.fresh())
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=1e-5))
+
+    def policy(self, learner: Learner) -> dict[str, Policy]:
+        """One policy for each group."""
+        independent = self.parameters == "independent"
+        spec: GameSpec = learner.shared["spec"].spec
+        policies: dict[str, Policy] = {}
+        for group in spec.groups:
+            policy = learner.shared["groups"][group.name].models.policy
+            policies[group.name] = IndependentPolicy(policy, group.size) if independent else policy
+        return policies
+
+    def architecture(self, group: GroupSpec) -> dict[str, Any]:
+        """What restores a stored policy of a group."""
+        independent = self.parameters == "independent"
+        return architecture(group, self.network, independent=independent, agent_ids=self.agent_ids)
+
+    def update(self, learner: Learner, rollout: Rollout, *, key: Key[Array, ""]) -> tuple[Learner, Metrics]:
+        """One update of every group; groups learn from the same rollout, each for itself."""
+        spec: GameSpec = learner.shared["spec"].spec
+        shared, per_env, metrics = {}, {}, {}
+        for i, group in enumerate(spec.groups):
+            own = view(rollout, spec, group, self.critic)
+            learn = lambda g, memory, v, k: self._learn(g, memory, v, rollout, k)
+            arguments = (learner.shared["groups"][group.name], learner.per_env[group.name], own)
+            group_key = jax.random.fold_in(key, i)
+            if self.parameters == "independent":
+                state, memory, own = arguments
+                memory = jax.tree.map(lambda m: jnp.expand_dims(jnp.moveaxis(m, 1, 0), 2), memory)
+                state, memory, losses = jax.vmap(learn, in_axes=(0, 0, 0, None))(state, memory, own.split(), group_key)
+                memory = jax.tree.map(lambda m: jnp.moveaxis(m.squeeze(2), 0, 1), memory)
+                losses = {name: x.mean() for name, x in losses.items()}
+            else:
+                state, memory, losses = learn(*arguments, group_key)
+            shared[group.name], per_env[group.name] = state, memory
+            metrics.update({f"{group.name}/{name}": x for name, x in losses.items()})
+        return Learner({"spec": learner.shared["spec"], "groups": shared}, per_env), metrics
+
+    def _learn(
+        self, learner: GroupLearner, critic_memory: Any, own: Any, rollout: Rollout, key: Key[Array, ""]
+    ) -> tuple[GroupLearner, Any, Metrics]:
+        """Advantages, then gradient steps over epochs and minibatches."""
+        batch, critic_memory, normaliser = prepare(
+            self, learner.models, learner.normaliser, critic_memory, own, rollout
+        )
+        step_size = self.learning_rate * (1.0 - rollout.progress if self.anneal else 1.0)
+        optimiser = self._optimiser()
+
+        def gradient_step(carry: tuple, part: Batch) -> tuple[tuple, Metrics]:
+            models, state = carry
+            gradients, metrics = jax.grad(self._loss, has_aux=True)(models, part, normaliser)
+            updates, state = optimiser.update(sum_over_shards(gradients), state)
+            models = jax.tree.map(lambda p, u: p - step_size * u, models, updates)
+            return (models, state), sum_over_shards(metrics)
+
+        def epoch(carry: tuple, epoch_key: Key[Array, ""]) -> tuple[tuple, Metrics]:
+            def minibatch(carry: tuple, index: Array) -> tuple[tuple, Metrics]:
+                return gradient_step(carry, batch.take(index))
+
+            return jax.lax.scan(minibatch, carry, batch.shuffle(epoch_key, self.minibatches))
+
+        carry = (learner.models, learner.optimiser)
+        if self.epochs * self.minibatches == 1:
+            carry, metrics = gradient_step(carry, batch)
+        else:
+            carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
+        metrics = {name: x.mean() for name, x in metrics.items()}
+        return GroupLearner(*carry, normaliser), critic_memory, metrics
+
+    def _loss(self, models: Models, batch: Batch, normaliser: ValueNormaliser) -> tuple[Array, Metrics]:
+        """This shard's part of the loss."""
+        distribution, value = models.evaluate(batch)
+        log_prob = distribution.log_prob(batch.action)
+        policy_loss, extras = self.policy_loss(log_prob, batch)
+        value_loss = self.value_loss(value, normaliser.normalise(batch.old_value), normaliser.normalise(batch.target))
+        mean = lambda x: share_of_mean(x, batch.weight)
+        parts = {
+            "policy_loss": mean(policy_loss),
+            "value_loss": mean(value_loss),
+            "entropy": mean(distribution.entropy()),
+        }
+        loss = parts["policy_loss"] + self.value_weight * parts["value_loss"] - self.entropy_weight * parts["entropy"]
+        return loss, {**parts, **{name: mean(x) for name, x in extras.items()}}
+
+    def policy_loss(
+        self, log_prob: Float[Array, "time env slot"], batch: Batch
+    ) -> tuple[Float[Array, "time env slot"], dict[str, Array]]:
+        """Per step, and what else to report: −A log π, the policy gradient."""
+        return -batch.advantage * log_prob, {}
+
+    def value_loss(
+        self,
+        value: Float[Array, "time env slot"],
+        old_value: Float[Array, "time env slot"],
+        target: Float[Array, "time env slot"],
+    ) -> Float[Array, "time env slot"]:
+        """Per step: half the squared error."""
+        return 0.5 * jnp.square(value - target)
+
+    def knows_next(self, acting: Array) -> Array:
+        """Where the critic's value may stand for the future: wherever an agent acts."""
+        return acting
+
+    def scale_advantages(self, advantage: Array, weight: Array) -> Array:
+        """What the policy loss sees of the advantages: here, them."""
+        return advantage
+
+
+class _Spec(eqx.Module):
+    """The game's specification, carried in the learner as static data."""
+
+    spec: GameSpec = eqx.field(static=True)

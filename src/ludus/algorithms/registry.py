@@ -1,0 +1,26 @@
+"""Algorithms by the names of the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ludus.algorithms.policy_gradient.a2c import A2C
+from ludus.algorithms.policy_gradient.actor_critic import ActorCritic
+from ludus.algorithms.policy_gradient.mappo import MAPPO
+from ludus.algorithms.policy_gradient.ppo import PPO
+from ludus.algorithms.policy_gradient.reinforce import REINFORCE
+from ludus.core.errors import unknown
+
+ALGORITHMS: dict[str, type[ActorCritic]] = {"reinforce": REINFORCE, "a2c": A2C, "ppo": PPO, "mappo": MAPPO}
+
+
+def algorithm_class(name: str) -> type[ActorCritic]:
+    """The class of that name."""
+    if name not in ALGORITHMS:
+        raise unknown("algorithm", name, ALGORITHMS)
+    return ALGORITHMS[name]
+
+
+def name_of(algorithm: Any) -> str:
+    """The command-line name of an algorithm."""
+    return next((name for name, kind in ALGORITHMS.items() if type(algorithm) is kind), type(algorithm).__name__)

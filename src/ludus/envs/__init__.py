@@ -1,0 +1,1 @@
+"""Games: built-in ones, and one thin adapter for each third-party suite."""

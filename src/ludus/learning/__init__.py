@@ -1,0 +1,1 @@
+"""Returns, masked statistics and normalisers: the pieces that several algorithms share."""

@@ -1,0 +1,82 @@
+"""Advantages and returns per agent over its own acting steps, in games of any turn order.
+
+An agent's trajectory is the sequence of steps at which it acts. Reward that arrives until its next acting step
+belongs to the earlier one; discounting counts acting steps. An episode that terminates ends with value 0, one that
+is truncated with the value of its true last observation, and the rollout's edge with the value of the observation
+that follows it. Where that value is unknown, because the agent does not act there, the agent's last acting step
+itself is the bootstrap: it gets no advantage and `valid` is False.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+
+class Advantages(eqx.Module):
+    """Per step, environment and agent; zero where `valid` is False."""
+
+    advantage: Float[Array, "time env agent"]
+    target: Float[Array, "time env agent"]  # the λ-return: advantage + value
+    valid: Bool[Array, "time env agent"]
+
+
+class _Carry(eqx.Module):
+    """What the reverse scan knows of the future, per environment and agent."""
+
+    value: Float[Array, "env agent"]  # at the next acting step
+    advantage: Float[Array, "env agent"]  # at the next acting step
+    pending: Float[Array, "env agent"]  # reward since this step until then
+    known: Bool[Array, "env agent"]  # whether `value` stands for the future
+
+
+def generalised_advantages(
+    *,
+    reward: Float[Array, "time env agent"],
+    value: Float[Array, "time env agent"],
+    acting: Bool[Array, "time env agent"],
+    terminated: Bool[Array, "time env"],
+    truncated: Bool[Array, "time env"],
+    next_value: Float[Array, "env agent"],
+    next_known: Bool[Array, "env agent"],
+    last_value: Float[Array, "time env agent"],
+    last_known: Bool[Array, "time env agent"],
+    discount: float,
+    trace: float,
+) -> Advantages:
+    """Generalised advantage estimation (Schulman et al. 2016, eq. 16) over acting steps.
+
+    `trace` is λ. `next_value` stands at the observation after the rollout, `last_value` at the true last observation
+    of episodes truncated at that step; `*_known` says where an agent acts there, so that its value exists.
+    """
+
+    def backward(carry: _Carry, step: tuple[Array, ...]) -> tuple[_Carry, tuple[Array, ...]]:
+        """One acting step earlier."""
+        r, v, act, term, trunc, v_last, last_ok = step
+        ended = (term | trunc)[:, None]
+        cut = (trunc & ~term)[:, None]
+        future = _Carry(
+            value=jnp.where(ended, jnp.where(cut, v_last, 0.0), carry.value),
+            advantage=jnp.where(ended, 0.0, carry.advantage),
+            pending=jnp.where(ended, 0.0, carry.pending) + r,
+            known=jnp.where(ended, ~cut | last_ok, carry.known),
+        )
+        delta = future.pending + discount * future.value - v
+        advantage = delta + discount * trace * future.advantage
+        valid = act & future.known
+        advantage = jnp.where(valid, advantage, 0.0)
+        earlier = _Carry(
+            value=jnp.where(act, v, future.value),
+            advantage=jnp.where(act, advantage, future.advantage),
+            pending=jnp.where(act, 0.0, future.pending),
+            known=act | future.known,
+        )
+        return earlier, (advantage, valid)
+
+    zero = jnp.zeros_like(next_value)
+    start = _Carry(value=jnp.where(next_known, next_value, 0.0), advantage=zero, pending=zero, known=next_known)
+    steps = (reward, value, acting, terminated, truncated, last_value, last_known)
+    _, (advantage, valid) = jax.lax.scan(backward, start, steps, reverse=True, unroll=8)
+    return Advantages(advantage, jnp.where(valid, advantage + value, 0.0), valid)

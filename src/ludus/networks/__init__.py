@@ -1,0 +1,1 @@
+"""Networks: layers, torsos, heads, and the policies made of them."""

@@ -1,0 +1,67 @@
+"""Action distributions: categorical with legal-action masks, and diagonal Gaussians."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+
+class Categorical(eqx.Module):
+    """Over discrete actions; illegal ones have the dtype's minimum as logit, thus probability exactly 0."""
+
+    log_probs: Float[Array, "*batch action"]
+
+    @staticmethod
+    def of(logits: Float[Array, "*batch action"], legal: Bool[Array, "*batch action"] | None) -> Categorical:
+        """Normalise logits over the legal actions."""
+        if legal is not None:
+            logits = jnp.where(legal, logits, jnp.finfo(logits.dtype).min)
+        return Categorical(jax.nn.log_softmax(logits))
+
+    def sample(self, key: Key[Array, ""]) -> Int[Array, "*batch"]:
+        """Draw by inverse distribution function: one uniform number an agent instead of one an action."""
+        cumulative = jnp.cumsum(jnp.exp(self.log_probs), axis=-1)
+        uniform = jax.random.uniform(key, self.log_probs.shape[:-1] + (1,)) * (1 - 2.0**-22)
+        return jnp.sum(uniform * cumulative[..., -1:] >= cumulative, axis=-1, dtype=jnp.int32)
+
+    def mode(self) -> Int[Array, "*batch"]:
+        """The most likely action."""
+        return jnp.argmax(self.log_probs, axis=-1).astype(jnp.int32)
+
+    def log_prob(self, action: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """log p(action)."""
+        chosen = action[..., None] == jnp.arange(self.log_probs.shape[-1])
+        return jnp.sum(jnp.where(chosen, self.log_probs, 0.0), axis=-1)
+
+    def entropy(self) -> Float[Array, "*batch"]:
+        """Over the legal actions, in nats."""
+        return -jnp.sum(jnp.exp(self.log_probs) * self.log_probs, axis=-1)
+
+
+class Gaussian(eqx.Module):
+    """Independent normals; the last axis is the action's."""
+
+    mean: Float[Array, "*batch action"]
+    log_std: Float[Array, "*batch action"]
+
+    def sample(self, key: Key[Array, ""]) -> Float[Array, "*batch action"]:
+        """Draw; may leave the space's bounds (the environment clips)."""
+        return self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape)
+
+    def mode(self) -> Float[Array, "*batch action"]:
+        """The mean."""
+        return self.mean
+
+    def log_prob(self, action: Float[Array, "*batch action"]) -> Float[Array, "*batch"]:
+        """log density, summed over the action's entries."""
+        z = (action - self.mean) * jnp.exp(-self.log_std)
+        return jnp.sum(-0.5 * jnp.square(z) - self.log_std - 0.5 * jnp.log(2 * jnp.pi), axis=-1)
+
+    def entropy(self) -> Float[Array, "*batch"]:
+        """Differential entropy in nats."""
+        return jnp.sum(self.log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e), axis=-1)
+
+
+Distribution = Categorical | Gaussian

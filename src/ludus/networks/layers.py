@@ -1,0 +1,75 @@
+"""Layers that act on the last axis of arrays with any axes in front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "elu": jax.nn.elu,
+    "gelu": jax.nn.gelu,
+    "silu": jax.nn.silu,
+}
+
+
+def orthogonal(key: Key[Array, ""], shape: tuple[int, int], scale: float) -> Float[Array, "in out"]:
+    """A scaled orthogonal matrix (Saxe et al. 2014)."""
+    return jax.nn.initializers.orthogonal(scale)(key, shape, jnp.float32)
+
+
+class Linear(eqx.Module):
+    """x W + b."""
+
+    weight: Float[Array, "*stack in out"]
+    bias: Float[Array, "*stack out"]
+
+    @staticmethod
+    def init(inputs: int, outputs: int, *, key: Key[Array, ""], scale: float = 2.0**0.5) -> Linear:
+        """Orthogonal weights, zero bias."""
+        return Linear(orthogonal(key, (inputs, outputs), scale), jnp.zeros(outputs))
+
+    def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
+        return x @ self.weight + self.bias
+
+
+class LayerNorm(eqx.Module):
+    """Layer normalisation (Ba et al. 2016)."""
+
+    scale: Float[Array, "*stack size"]
+    shift: Float[Array, "*stack size"]
+
+    @staticmethod
+    def init(size: int) -> LayerNorm:
+        """The identity after normalisation."""
+        return LayerNorm(jnp.ones(size), jnp.zeros(size))
+
+    def __call__(self, x: Float[Array, "*batch size"]) -> Float[Array, "*batch size"]:
+        mean = x.mean(-1, keepdims=True)
+        variance = jnp.square(x - mean).mean(-1, keepdims=True)
+        return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * self.scale + self.shift
+
+
+class Conv(eqx.Module):
+    """A 3 × 3 convolution, same padding, channels last."""
+
+    weight: Float[Array, "*stack 3 3 in out"]
+    bias: Float[Array, "*stack out"]
+
+    @staticmethod
+    def init(inputs: int, outputs: int, *, key: Key[Array, ""]) -> Conv:
+        """Orthogonal over the flattened window."""
+        weight = orthogonal(key, (9 * inputs, outputs), 2.0**0.5)
+        return Conv(weight.reshape(3, 3, inputs, outputs), jnp.zeros(outputs))
+
+    def __call__(self, x: Float[Array, "*batch height width in"]) -> Float[Array, "*batch height width out"]:
+        flat = x.reshape(-1, *x.shape[-3:])
+        y = jax.lax.conv_general_dilated(
+            flat, self.weight, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        return y.reshape(*x.shape[:-1], -1) + self.bias

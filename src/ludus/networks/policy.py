@@ -1,0 +1,202 @@
+"""Policies made of networks: one for all agents of a group, or one for each."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
+
+from ludus.core.game import GroupSpec
+from ludus.core.policy import Decision, Memory
+from ludus.core.spaces import Box, Discrete
+from ludus.networks.distributions import Categorical, Distribution, Gaussian
+from ludus.networks.layers import Linear
+from ludus.networks.torso import Network, Torso
+
+
+class Head(eqx.Module):
+    """Features to an action distribution."""
+
+    linear: Linear
+    log_std: Float[Array, "*stack action"] | None  # Gaussian only, in units of half the space's width
+    space: Discrete | Box = eqx.field(static=True)
+
+    @staticmethod
+    def init(features: int, space: Discrete | Box, *, key: Key[Array, ""]) -> Head:
+        """Small weights, so that the first policy is nearly uniform."""
+        if isinstance(space, Discrete):
+            return Head(Linear.init(features, space.n, key=key, scale=0.01), None, space)
+        return Head(Linear.init(features, space.size, key=key, scale=0.01), jnp.zeros(space.size), space)
+
+    def __call__(self, x: Float[Array, "*batch feature"], legal: Bool[Array, "*batch action"] | None) -> Distribution:
+        y = self.linear(x)
+        if self.log_std is None:
+            return Categorical.of(y, legal)
+        low, high = self.bounds()
+        half = (high - low) / 2
+        return Gaussian(low + half + half * y, jnp.broadcast_to(self.log_std + jnp.log(half), y.shape))
+
+    def bounds(self) -> tuple[Array, Array]:
+        """The lower and upper bounds of each entry of a continuous action."""
+        assert isinstance(self.space, Box)
+        low, high = (jnp.broadcast_to(jnp.asarray(b, jnp.float32), (self.space.size,)) for b in self._edges())
+        return low, high
+
+    def _edges(self) -> tuple[Any, Any]:
+        assert isinstance(self.space, Box)
+        return self.space.low, self.space.high
+
+    def decide(self, distribution: Distribution, memory: Memory, key: Key[Array, ""] | None, explore: bool) -> Decision:
+        """Sample, or take the mode (continuous: within bounds)."""
+        if explore:
+            if key is None:
+                raise ValueError("exploring needs a key: act(..., key=jax.random.key(0), explore=True)")
+            action = distribution.sample(key)
+        else:
+            action = distribution.mode()
+            if isinstance(distribution, Gaussian):
+                action = jnp.clip(action, *self.bounds())
+        return Decision(action, distribution.log_prob(action), memory)
+
+
+class NetworkPolicy(eqx.Module):
+    """One network for all agents of a group."""
+
+    torso: Torso
+    head: Head
+
+    @staticmethod
+    def init(group: GroupSpec, network: Network, *, agent_ids: bool = False, key: Key[Array, ""]) -> NetworkPolicy:
+        """A fresh policy for a group."""
+        key_torso, key_head = jax.random.split(key)
+        agents = group.size if agent_ids else 0
+        torso = Torso.init(group.observation.shape, network, agents=agents, key=key_torso)
+        return NetworkPolicy(torso, Head.init(feature_size(torso), group.action, key=key_head))
+
+    def initial_memory(self, batch: tuple[int, ...]) -> Memory:
+        """Zeros for a recurrent torso, else ()."""
+        return self.torso.initial_memory(batch)
+
+    def act(
+        self,
+        observation: Shaped[Array, "..."],
+        legal: Bool[Array, "..."] | None = None,
+        memory: Memory = (),
+        *,
+        key: Key[Array, ""] | None = None,
+        explore: bool = False,
+        agent: Int[Array, "..."] | None = None,
+    ) -> Decision:
+        """See `ludus.core.policy.Policy.act`. A recurrent policy without given memory starts afresh."""
+        observation = jnp.asarray(observation)
+        if self.torso.recurrent and isinstance(memory, tuple):
+            memory = self.initial_memory(observation.shape[: observation.ndim - self.torso.observation_rank])
+        features, memory = self.torso.step(observation, memory, agent)
+        return self.head.decide(self.head(features, legal), memory, key, explore)
+
+
+class IndependentPolicy(eqx.Module):
+    """One network for each agent of a group: a stack of policies, vmapped over the agent axis."""
+
+    stack: NetworkPolicy  # every array leads with an agent axis
+    size: int = eqx.field(static=True)
+
+    def initial_memory(self, batch: tuple[int, ...]) -> Memory:
+        """As of one policy: the agent axis is the last of `batch`."""
+        return self.stack.torso.initial_memory(batch)
+
+    def act(
+        self,
+        observation: Shaped[Array, "..."],
+        legal: Bool[Array, "..."] | None = None,
+        memory: Memory = (),
+        *,
+        key: Key[Array, ""] | None = None,
+        explore: bool = False,
+        agent: Int[Array, "..."] | None = None,
+    ) -> Decision:
+        """See `ludus.core.policy.Policy.act`: rows are agents; with `agent`, rows are of those agents."""
+        observation = jnp.asarray(observation)
+        axis = observation.ndim - self.stack.torso.observation_rank - 1
+        if self.stack.torso.recurrent and isinstance(memory, tuple):
+            memory = self.initial_memory(observation.shape[: axis + 1])
+        if agent is None:
+            row_axes = (axis, None if legal is None else axis, axis if self.stack.torso.recurrent else None)
+        else:
+            row_axes = (None, None, None)
+
+        def logits(policy: NetworkPolicy, x: Array, mask: Array | None, h: Memory) -> tuple[Distribution, Memory]:
+            features, h = policy.torso.step(x, h)
+            return policy.head(features, mask), h
+
+        # eqx.filter_vmap would also map static fields; the stack's arrays are all of its leaves.
+        distribution, memory = jax.vmap(logits, in_axes=(0, *row_axes), out_axes=axis)(
+            self.stack, observation, legal, memory
+        )
+        if agent is not None:  # the agent axis was added: keep, of each row, its own agent's
+            own = lambda x: jnp.take_along_axis(x, _at(agent, axis, x.ndim), axis=axis).squeeze(axis)
+            distribution, memory = jax.tree.map(own, (distribution, memory))
+        return self.stack.head.decide(distribution, memory, key, explore)
+
+
+def _at(agent: Int[Array, "..."], axis: int, ndim: int) -> Int[Array, "..."]:
+    """Index of each row's agent, shaped for take_along_axis on arrays with an agent axis inserted at `axis`."""
+    index = jnp.expand_dims(agent, axis)
+    return index.reshape(*index.shape, *([1] * (ndim - index.ndim)))
+
+
+def feature_size(torso: Torso) -> int:
+    """The width of a torso's features."""
+    for layers in (torso.after, *(() if torso.gru else (torso.before,))):
+        if layers.linears:
+            return int(layers.linears[-1].weight.shape[-1])
+    if torso.gru is not None:
+        return torso.gru.size
+    raise ValueError("a network needs at least one hidden layer")
+
+
+def architecture(group: GroupSpec, network: Network, *, independent: bool, agent_ids: bool) -> dict[str, Any]:
+    """What `build` needs besides arrays to restore a policy: plain values, as stored beside them."""
+    action = group.action
+    return {
+        "kind": "independent" if independent else "shared",
+        "network": asdict(network),
+        "agent_ids": agent_ids,
+        "group": {
+            "name": group.name,
+            "size": group.size,
+            "team": group.team,
+            "slots": group.slots,
+            "masked": group.masked,
+            "rivals": group.rivals,
+            "observation": list(group.observation.shape),
+            "action": {"n": action.n}
+            if isinstance(action, Discrete)
+            else {"shape": list(action.shape), "low": action.low, "high": action.high},
+        },
+    }
+
+
+def build(architecture: dict[str, Any]) -> NetworkPolicy | IndependentPolicy:
+    """A policy of this architecture with arrays to be replaced by stored ones."""
+    g = dict(architecture["group"])
+    action = g.pop("action")
+    bound = lambda b: tuple(b) if isinstance(b, list) else b
+    group = GroupSpec(
+        **{
+            **g,
+            "observation": Box(tuple(g["observation"])),
+            "action": Discrete(action["n"])
+            if "n" in action
+            else Box(tuple(action["shape"]), bound(action["low"]), bound(action["high"])),
+        }
+    )
+    network = Network(**{k: tuple(v) if isinstance(v, list) else v for k, v in architecture["network"].items()})
+    init = lambda key: NetworkPolicy.init(group, network, agent_ids=architecture["agent_ids"], key=key)
+    if architecture["kind"] == "shared":
+        return init(jax.random.key(0))
+    return IndependentPolicy(jax.vmap(init)(jax.random.split(jax.random.key(0), group.size)), group.size)

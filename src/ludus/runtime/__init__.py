@@ -1,0 +1,1 @@
+"""Where it all runs: rollouts, and one jitted program per iteration over the devices of one process."""

@@ -1,0 +1,189 @@
+"""The device runtime: one jitted program plays and learns; environments, or seeds, are spread over devices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int, Key
+
+from ludus.core.algorithm import Algorithm, Learner
+from ludus.core.errors import UsageError
+from ludus.core.game import Environment
+from ludus.core.policy import Policy
+from ludus.core.sharding import ENV_AXIS
+from ludus.runtime.finite import first_bad
+from ludus.runtime.rollout import Actors, Episodes, collect, init_actors
+
+SEED_AXIS = "seed"
+STEPS_PER_CALL = 8192  # short iterations run several to a call, so that the host does not set the pace
+
+
+class TrainState(eqx.Module):
+    """The whole state of training: who resumes from it continues bit for bit. Arrays lead with a seed axis."""
+
+    learner: Learner
+    actors: Actors
+    key: Key[Array, "..."]
+    iteration: Int[Array, "..."]
+
+
+class Report(eqx.Module):
+    """What a call of the program says of its iterations; arrays lead with a seed axis."""
+
+    episodes: Episodes
+    metrics: dict[str, Float[Array, "..."]]
+    bad: dict[str, Int[Array, "..."]]
+
+
+@dataclass(frozen=True)
+class Program:
+    """One algorithm learning one game: `init`, then `run` again and again."""
+
+    algorithm: Algorithm
+    env: Environment
+    num_envs: int
+    steps: int
+    seeds: int = 1
+    devices: int = 1
+    on_nan: Literal["stop", "skip"] = "stop"
+
+    def __post_init__(self) -> None:
+        if self.num_envs < 1 or self.seeds < 1 or self.steps < 1:
+            raise UsageError("steps, num_envs and seeds must be at least 1")
+        if self.num_envs % self.env_devices:
+            raise UsageError(f"{self.num_envs} environments do not divide over {self.env_devices} devices")
+        problem = self.algorithm.check(self.env.spec, self.num_envs // self.env_devices)
+        if problem:
+            raise UsageError(problem)
+
+    @property
+    def seed_devices(self) -> int:
+        """Devices that split the seeds; the rest split each seed's environments."""
+        return math.gcd(self.seeds, self.devices)
+
+    @property
+    def env_devices(self) -> int:
+        """Devices that split the environments of each seed."""
+        return self.devices // self.seed_devices
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of one iteration of one seed."""
+        return self.num_envs * self.algorithm.rollout_length
+
+    @property
+    def iterations_per_call(self) -> int:
+        """Iterations of one call of the program."""
+        planned = math.ceil(self.steps / self.steps_per_iteration)
+        return min(planned, max(1, STEPS_PER_CALL // self.steps_per_iteration))
+
+    @property
+    def calls(self) -> int:
+        """Calls that make up the whole run: at least the planned steps."""
+        return math.ceil(self.steps / (self.steps_per_iteration * self.iterations_per_call))
+
+    @property
+    def steps_per_call(self) -> int:
+        """Environment steps of one call, of one seed."""
+        return self.steps_per_iteration * self.iterations_per_call
+
+    @cached_property
+    def mesh(self) -> Mesh:
+        """Devices by seed and environment."""
+        devices = np.array(jax.devices()[: self.devices]).reshape(self.seed_devices, self.env_devices)
+        return Mesh(devices, (SEED_AXIS, ENV_AXIS))
+
+    def _spread(self, tree: Any, spec: P) -> Any:
+        return jax.tree.map(lambda _: spec, tree)
+
+    def _specs(self, state: TrainState) -> TrainState:
+        both, seed = P(SEED_AXIS, ENV_AXIS), P(SEED_AXIS)
+        learner = Learner(self._spread(state.learner.shared, seed), self._spread(state.learner.per_env, both))
+        return TrainState(learner, self._spread(state.actors, both), seed, seed)
+
+    def shardings(self, state: TrainState) -> TrainState:
+        """Where each array of a state lives."""
+        specs = self._specs(state)
+        return jax.tree.map(lambda s: NamedSharding(self.mesh, s), specs, is_leaf=lambda x: isinstance(x, P))
+
+    def place(self, state: TrainState) -> TrainState:
+        """Put a state, for example a restored one, onto the devices."""
+        return jax.device_put(state, self.shardings(state))
+
+    def init(self, seed: int) -> TrainState:
+        """The states of seeds `seed`, `seed + 1`, …; each depends on its own seed alone."""
+
+        def one(key: Key[Array, ""]) -> TrainState:
+            key_learner, key_env, key_loop = jax.random.split(key, 3)
+            learner = self.algorithm.init(self.env.spec, self.num_envs, key=key_learner)
+            keys = jax.random.split(key_env, self.num_envs)
+            actors = init_actors(self.env, self.algorithm.policy(learner), keys)
+            return TrainState(learner, actors, key_loop, jnp.asarray(0, jnp.int32))
+
+        keys = jax.vmap(jax.random.key)(jnp.arange(seed, seed + self.seeds))
+        return self.place(jax.jit(jax.vmap(one))(keys))
+
+    def _iterate(self, state: TrainState, _: None) -> tuple[TrainState, Report]:
+        """Rollout, then update: one seed, this device's environments."""
+        key_next, key_update = jax.random.split(state.key)
+        total = self.calls * self.iterations_per_call
+        actors, rollout, episodes = collect(
+            self.env,
+            self.algorithm.policy(state.learner),
+            state.actors,
+            self.algorithm.rollout_length,
+            progress=state.iteration / total,
+            skip=self.on_nan == "skip",
+        )
+        learner, metrics = self.algorithm.update(state.learner, rollout, key=key_update)
+        bad = first_bad(rollout, self.num_envs) if self.on_nan == "stop" else {}
+        state = TrainState(learner, actors, key_next, state.iteration + 1)
+        return state, Report(episodes.total(), metrics, bad)
+
+    def _call(self, state: TrainState) -> tuple[TrainState, Report]:
+        """Several iterations of one seed."""
+        state, report = jax.lax.scan(self._iterate, state, None, self.iterations_per_call)
+        return state, Report(
+            jax.tree.map(lambda x: x.sum(0), report.episodes),
+            jax.tree.map(lambda x: x.mean(0), report.metrics),
+            jax.tree.map(lambda x: x.min(0), report.bad),
+        )
+
+    def _call_seeds(self, state: TrainState) -> tuple[TrainState, Report]:
+        """This device's seeds: one after another on a host core, where small matrices gain nothing from batching;
+        side by side on an accelerator."""
+        if self.seeds == self.seed_devices:
+            one = jax.tree.map(lambda x: x[0], state)
+            return jax.tree.map(lambda x: x[None], self._call(one))
+        if jax.default_backend() == "cpu":
+            return jax.lax.map(self._call, state)
+        return jax.vmap(self._call)(state)
+
+    @cached_property
+    def _program(self) -> Any:
+        def whole(state: TrainState) -> tuple[TrainState, Report]:
+            specs = self._specs(state)
+            report = P(SEED_AXIS)
+            return jax.shard_map(
+                self._call_seeds, mesh=self.mesh, in_specs=(specs,), out_specs=(specs, report), check_vma=False
+            )(state)
+
+        return jax.jit(whole, donate_argnums=0)
+
+    def compile(self, state: TrainState) -> Any:
+        """Compile ahead of the first call; returns the compiled program for states like this."""
+        return self._program.lower(state).compile()
+
+    def policies(self, state: TrainState, seed: int = 0) -> dict[str, Policy]:
+        """The policies of one seed, by its index."""
+        learner = jax.tree.map(lambda x: x[seed], Learner(state.learner.shared, ()))
+        return self.algorithm.policy(learner)
