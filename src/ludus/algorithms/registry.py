@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ludus.algorithms.per_team import PerTeam, parse
 from ludus.algorithms.policy_gradient.a2c import A2C
 from ludus.algorithms.policy_gradient.actor_critic import ActorCritic
 from ludus.algorithms.policy_gradient.mappo import MAPPO
@@ -12,6 +13,11 @@ from ludus.algorithms.policy_gradient.reinforce import REINFORCE
 from ludus.core.errors import unknown
 
 ALGORITHMS: dict[str, type[ActorCritic]] = {"reinforce": REINFORCE, "a2c": A2C, "ppo": PPO, "mappo": MAPPO}
+
+
+def make_algorithm(name: str) -> Any:
+    """An algorithm with its default hyperparameters; `team=name,team=name` gives each team its own."""
+    return parse(name, make_algorithm) or algorithm_class(name)()
 
 
 def algorithm_class(name: str) -> type[ActorCritic]:
@@ -23,4 +29,6 @@ def algorithm_class(name: str) -> type[ActorCritic]:
 
 def name_of(algorithm: Any) -> str:
     """The command-line name of an algorithm."""
+    if isinstance(algorithm, PerTeam):
+        return ",".join(f"{team}={name_of(a)}" for team, a in algorithm.teams.items())
     return next((name for name, kind in ALGORITHMS.items() if type(algorithm) is kind), type(algorithm).__name__)

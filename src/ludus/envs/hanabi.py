@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxmarl.environments.hanabi import Hanabi as Suite
@@ -62,6 +63,7 @@ class Hanabi:
     def reset(self, key: Key[Array, ""]) -> tuple[Any, TimeStep]:
         """Deal."""
         observation, state = self.suite.reset(key)
+        state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)  # not weakly typed, as after a step
         return state, self._show(observation, state, no_reward(self.spec), jnp.asarray(False))
 
     def step(self, key: Key[Array, ""], state: Any, actions: dict[str, Array]) -> tuple[Any, TimeStep]:

@@ -70,9 +70,7 @@ class Foraging:
             slots=foragers,
             masked=True,
         )
-        self.spec = GameSpec(
-            f"lbf/{name}", (group,), "general-sum", symmetric=True, horizon=time_limit, truncates=True
-        )
+        self.spec = GameSpec(f"lbf/{name}", (group,), "general-sum", symmetric=True, horizon=time_limit, truncates=True)
 
     def _show(self, shown: JumanjiTimeStep) -> TimeStep:
         # Jumanji tells the two ends apart by the discount: none after a termination

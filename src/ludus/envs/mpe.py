@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from ludus.core.game import GameSpec, RewardKind, TimeStep
-from ludus.envs.jaxmarl_common import Members, all_act, group, no_reward, stack, stack_rewards, unstack
+from ludus.envs.jaxmarl_common import all_act, group, no_reward, stack, stack_rewards, unstack
 
 # name -> (JaxMARL's id, reward kind, {prefix of agents' names: (group, team)})
 _SCENARIOS: dict[str, tuple[str, RewardKind, dict[str, tuple[str, str]]]] = {

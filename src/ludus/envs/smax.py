@@ -73,6 +73,7 @@ class SMAX:
     def reset(self, key: Key[Array, ""]) -> tuple[Any, TimeStep]:
         """Begin an episode."""
         observation, state = self.suite.reset(key)
+        state = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)  # not weakly typed, as after a step
         return state, self._show(observation, state, no_reward(self.spec), jnp.asarray(False))
 
     def step(self, key: Key[Array, ""], state: Any, actions: dict[str, Array]) -> tuple[Any, TimeStep]:
@@ -83,13 +84,14 @@ class SMAX:
 
     def render(self, states: list[Any], path: str) -> None:
         """Draw the states of one episode as a GIF."""
-        from matplotlib import pyplot
         from matplotlib.animation import FuncAnimation
+        from matplotlib.figure import Figure
 
         names = [f"ally_{i}" for i in range(self.suite.num_allies)]
         names += [f"enemy_{i}" for i in range(self.suite.num_enemies)]
         battles = [jax.tree.map(np.asarray, self._battle(state)) for state in states]
-        figure, axes = pyplot.subplots(figsize=(5, 5))
+        figure = Figure((5, 5))
+        axes = figure.subplots()
 
         def draw(frame: int) -> None:
             battle = battles[frame]
@@ -98,7 +100,6 @@ class SMAX:
                 self.suite.init_render(axes, (None, battle, attacks), 0, frame)
 
         FuncAnimation(figure, draw, frames=len(battles), init_func=lambda: None, interval=200).save(path, "pillow")
-        pyplot.close(figure)
 
 
 def make(

@@ -25,13 +25,18 @@ NAMES = ("",)
 _VARIANTS = {"2p": InTheGrid_2p, "np": InTheMatrix}
 
 
+def _strong(state: Any) -> Any:
+    """The state without weak types, which the suite has now here, now there."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
+
+
 class Storm:
     """Two players (`2p`), or any number (`np`). Views are egocentric; grid and inventories come as one vector."""
 
     def __init__(self, variant: str, payoff_matrix: Sequence[Sequence[Sequence[float]]], **options: Any):
         payoffs = np.asarray(payoff_matrix, np.float32)
         if payoffs.shape != (2, 2, 2):
-            raise UsageError(f"storm takes both players' 2 × 2 payoffs, an array of shape (2, 2, 2), not {payoffs.shape}")
+            raise UsageError(f"storm takes both players' 2 × 2 payoffs, shape (2, 2, 2), not {payoffs.shape}")
         if not np.array_equal(payoffs[1], payoffs[0].T):
             raise UsageError("storm's players are exchangeable: the second payoff matrix is the first one transposed")
         self.suite: Any = _VARIANTS[variant](payoff_matrix=jnp.asarray(payoffs), **options)
@@ -70,20 +75,22 @@ class Storm:
     def reset(self, key: Key[Array, ""]) -> tuple[Any, TimeStep]:
         """Begin an episode."""
         observation, state = self.suite.reset(key)
-        return state, self._show(observation, no_reward(self.spec), jnp.asarray(False))
+        return _strong(state), self._show(observation, no_reward(self.spec), jnp.asarray(False))
 
     def step(self, key: Key[Array, ""], state: Any, actions: dict[str, Array]) -> tuple[Any, TimeStep]:
         """Play one step."""
         moves = tuple(actions["players"][i] for i in range(self.suite.num_agents))
         observation, state, reward, done, _ = self.suite.step_env(key, state, moves)
         paid = {"players": jnp.stack([jnp.asarray(r, jnp.float32) for r in reward])}
-        return state, self._show(observation, paid, done["__all__"])
+        return _strong(state), self._show(observation, paid, jnp.asarray(done["__all__"], bool))
 
     def render(self, states: list[Any], path: str) -> None:
         """Draw the states of one episode as a GIF."""
         from PIL import Image
 
-        frames = [Image.fromarray(self.suite.render(jax.tree.map(np.asarray, state))) for state in states]
+        states = [jax.tree.map(np.asarray, state) for state in states]
+        states = [state.replace(step=0, outer_t=0) for state in states]  # drawing time fails under numpy 2
+        frames = [Image.fromarray(self.suite.render(state)) for state in states]
         frames[0].save(path, save_all=True, append_images=frames[1:], duration=200, loop=0)
 
 

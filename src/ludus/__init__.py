@@ -1,0 +1,41 @@
+"""Ludus trains populations of agents in any kind of game."""
+
+from __future__ import annotations
+
+from ludus.algorithms.per_team import PerTeam
+from ludus.algorithms.policy_gradient.a2c import A2C
+from ludus.algorithms.policy_gradient.mappo import MAPPO
+from ludus.algorithms.policy_gradient.ppo import PPO
+from ludus.algorithms.policy_gradient.reinforce import REINFORCE
+from ludus.core.errors import NotFiniteError, UsageError
+from ludus.core.game import Environment, GameSpec, GroupSpec, TimeStep
+from ludus.core.spaces import Box, Discrete
+from ludus.envs.registry import make
+from ludus.experiment.api import evaluate, load, load_policy, resume, train
+from ludus.experiment.train import Run
+from ludus.networks.torso import Network
+
+__version__ = "0.1.0"
+__all__ = [
+    "A2C",
+    "MAPPO",
+    "PPO",
+    "REINFORCE",
+    "Box",
+    "Discrete",
+    "Environment",
+    "GameSpec",
+    "GroupSpec",
+    "Network",
+    "NotFiniteError",
+    "PerTeam",
+    "Run",
+    "TimeStep",
+    "UsageError",
+    "evaluate",
+    "load",
+    "load_policy",
+    "make",
+    "resume",
+    "train",
+]

@@ -1,0 +1,122 @@
+"""The flags of `ludus train`: one for every hyperparameter, typed, with the field's own help."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from ludus.algorithms.per_team import PerTeam
+from ludus.core.errors import UsageError
+from ludus.envs.registry import make, options_of, suite
+from ludus.experiment.config import Config, Settings, resolve
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command line asks for."""
+
+    config: Config
+    origin: dict[str, str]
+    run_dir: Path | None
+    dry_run: bool
+    json: bool
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class _Command:
+    run_dir: Path | None = None
+    """Where the run lives (default: a new directory under runs/)."""
+    config: Path | None = None
+    """A TOML file with tables [algorithm], [environment], [settings]; flags go over it."""
+    dry_run: bool = False
+    """Print the resolved configuration with the origin of each value, and stop."""
+    json: bool = False
+    """Print one JSON object on standard output at the end, and nothing else there."""
+    quiet: bool = False
+    """Print nothing but errors."""
+
+
+def parse_train(arguments: list[str]) -> Given:
+    """Parse `ALGORITHM ENVIRONMENT [flags]`. Values: defaults, then preset, then --config file, then flags."""
+    words = [a for a in arguments[:2] if not a.startswith("-")]
+    if len(words) < 2:
+        helps = "-h" in arguments or "--help" in arguments
+        words = (words + ["ppo"])[:1] + ["matrix/rock_paper_scissors"] if helps else words
+        if not helps:
+            raise UsageError("usage: ludus train ALGORITHM ENVIRONMENT [flags], e.g. ludus train ppo mpe/simple_spread")
+    algorithm, environment = words
+    rest = [a for a in arguments if a not in words] if "-h" in arguments or "--help" in arguments else arguments[2:]
+    file = _value_of(rest, "--config")
+    make(environment)  # a wrong name is refused before flags are looked at
+    base, origin = resolve(algorithm, environment, file=Path(file) if file else None)
+    kinds: list[tuple[str, Any, Any]] = []
+    for name, part in _parts(base.algorithm):
+        kinds.append((name, _flat(type(part)) if name == "algorithm" else type(part), part))
+    options = _options_class(environment, base.options)
+    fields: list[Any] = [
+        ("command", tyro.conf.OmitArgPrefixes[_Command], dataclasses.field(default=_Command())),
+        ("settings", tyro.conf.OmitArgPrefixes[Settings], dataclasses.field(default=base.settings)),
+    ]
+    fields += [(name, kind, dataclasses.field(default=part)) for name, kind, part in kinds]
+    if options is not None:
+        fields.append(("env", type(options), dataclasses.field(default=options)))
+    parser = dataclasses.make_dataclass("Train", fields, frozen=True)
+    parsed: Any = tyro.cli(parser, args=rest, prog=f"ludus train {algorithm} {environment}")
+    changed = {a.split("=")[0].lstrip("-").replace("-", "_").removeprefix("no_") for a in rest if a.startswith("--")}
+    found = {name: getattr(parsed, name) for name, _, _ in kinds}
+    new = PerTeam(found) if isinstance(base.algorithm, PerTeam) else found["algorithm"]
+    values = dict(base.options)
+    if options is not None:
+        values |= {
+            f.name: getattr(parsed.env, f.name)
+            for f in dataclasses.fields(options)
+            if getattr(parsed.env, f.name) != options_of(environment)[f.name] or f.name in base.options
+        }
+    config = Config(new, environment, values, parsed.settings)
+    for path in _leaves(config.to_dict()):
+        flag = path.removeprefix("algorithm.").removeprefix("settings.").replace("environment.", "env.")
+        if flag in changed:
+            origin[path] = "flag"
+    command = parsed.command
+    return Given(config, origin, command.run_dir, command.dry_run, command.json, command.quiet)
+
+
+def _flat(kind: type) -> Any:
+    return tyro.conf.OmitArgPrefixes[kind]  # type: ignore[valid-type]
+
+
+def _parts(algorithm: Any) -> list[tuple[str, Any]]:
+    """What gets flags: the algorithm, or each team's under the team's name."""
+    return list(algorithm.teams.items()) if isinstance(algorithm, PerTeam) else [("algorithm", algorithm)]
+
+
+def _value_of(arguments: list[str], flag: str) -> str | None:
+    for i, a in enumerate(arguments):
+        if a == flag and i + 1 < len(arguments):
+            return arguments[i + 1]
+        if a.startswith(flag + "="):
+            return a.partition("=")[2]
+    return None
+
+
+def _options_class(environment: str, given: dict[str, Any]) -> Any:
+    """An instance of a dataclass with the game's plain options, for flags --env.NAME; None if there are none."""
+    hints = typing.get_type_hints(suite(environment.partition("/")[0]).make)
+    plain = {k: v for k, v in options_of(environment).items() if hints.get(k) is not Any}
+    if not plain:
+        return None
+    fields = [(k, hints[k], dataclasses.field(default=given.get(k, v))) for k, v in plain.items()]
+    return dataclasses.make_dataclass("Options", fields, frozen=True)()
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key, value in tree.items():
+        found += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return found

@@ -1,0 +1,1 @@
+"""One experiment: its configuration, its run directory, training, evaluation and reports."""

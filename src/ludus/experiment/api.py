@@ -1,0 +1,130 @@
+"""The Python face: `train`, `resume`, `evaluate`, `load`, `load_policy`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ludus.core.errors import UsageError
+from ludus.core.game import GameSpec
+from ludus.envs.registry import make
+from ludus.experiment.config import Config, Settings, merge, resolve
+from ludus.experiment.console import Display, Quiet
+from ludus.experiment.evaluate import Evaluation, Match, random_policies
+from ludus.experiment.run_directory import EVALUATIONS, METRICS, RunDirectory
+from ludus.experiment.train import Run, Trainer
+from ludus.networks.policy import IndependentPolicy, NetworkPolicy, build
+from ludus.runtime.setup import configure
+from ludus.storage.arrays import DamagedFileError, unflatten
+from ludus.storage.policies import load_policy_file
+
+
+def train(
+    algorithm: Any,
+    environment: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    run_dir: str | Path | None = None,
+    display: Display | None = None,
+    **settings: Any,
+) -> Run:
+    """Train and return the run.
+
+    `algorithm` is an instance such as `PPO(clip=0.1)`, taken as it is, or a name such as `"ppo"`, which takes the
+    shipped preset for the game. `settings` are the fields of `Settings`: steps, num_envs, seed, seeds, …
+    """
+    configure()
+    options = dict(options or {})
+    if isinstance(algorithm, str):
+        config, _ = resolve(algorithm, environment, flags={"environment": options, "settings": settings})
+    else:
+        config = Config(algorithm, environment, options, merge(Settings(), settings, "settings"))
+    return run_config(config, Path(run_dir) if run_dir else None, display)
+
+
+def run_config(config: Config, run_dir: Path | None, display: Display | None) -> Run:
+    """Train a resolved configuration in a fresh run directory."""
+    env = make(config.environment, **config.options)  # refuse before anything is written
+    from ludus.experiment.train import program_of
+
+    program_of(config, env)
+    run = RunDirectory.create(run_dir or RunDirectory.default(config), config)
+    try:
+        return Trainer(run, config, display or Quiet()).start()
+    finally:
+        run.close()
+
+
+def resume(path: str | Path, *, display: Display | None = None) -> Run:
+    """Continue an interrupted run from its newest good checkpoint; the result is as if it had never stopped."""
+    configure()
+    run = RunDirectory.open(Path(path), lock=True)
+    try:
+        return Trainer(run, run.config(), display or Quiet()).resume()
+    finally:
+        run.close()
+
+
+def load(path: str | Path) -> Run:
+    """A finished run: its policies, configuration and rows."""
+    configure()
+    run = RunDirectory.open(Path(path), lock=False)
+    config = run.config()
+    spec = make(config.environment, **config.options).spec
+    seeds = range(config.settings.seed, config.settings.seed + config.settings.seeds)
+    policies = [{g.name: load_policy(run.policy_path(seed, g.name)) for g in spec.groups} for seed in seeds]
+    return Run(run.path, config, policies, run.rows(METRICS), run.rows(EVALUATIONS))
+
+
+def load_policy(path: str | Path) -> NetworkPolicy | IndependentPolicy:
+    """A stored policy of one group; it acts without trainer or environment: `policy.act(observation, legal)`."""
+    path = Path(path)
+    if path.is_dir():
+        found = sorted(path.rglob("policies/seed*/*.safetensors")) or sorted(path.glob("*.safetensors"))
+        if len(found) != 1:
+            names = ", ".join(str(f.relative_to(path)) for f in found[:6]) or "none"
+            raise UsageError(f"{path} holds {len(found)} policies ({names}); name one file")
+        path = found[0]
+    arrays, architecture = load_policy_file(path)
+    try:
+        return unflatten(build(architecture), arrays, str(path))
+    except (KeyError, TypeError) as error:
+        raise DamagedFileError(f"{path} was written by another version of Ludus: {error}") from error
+
+
+def policies_of(source: Any, spec: GameSpec) -> dict[str, Any]:
+    """Policies for a game from what a user may give: a dict by group, a run or its path, or `"random"`."""
+    if isinstance(source, str) and source == "random":
+        return random_policies(spec)
+    if isinstance(source, str | Path):
+        source = load(source)
+    found = source.policy if isinstance(source, Run) else dict(source)
+    missing = [g.name for g in spec.groups if g.name not in found]
+    if missing:
+        raise UsageError(f"no policy for group '{missing[0]}' of {spec.name}; there are: {', '.join(found)}")
+    return dict(found)
+
+
+def evaluate(
+    policies: Any,
+    environment: str | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    episodes: int = 100,
+    seed: int = 0,
+    explore: bool = True,
+    against: Any = None,
+) -> Evaluation:
+    """Evaluate policies (a dict by group, a run, its path, or "random"), alone or against others."""
+    configure()
+    if isinstance(policies, str | Path) and policies != "random":
+        policies = load(policies)
+    if environment is None:
+        if not isinstance(policies, Run):
+            raise UsageError("evaluate needs the environment's name unless it is given a run")
+        environment, options = policies.config.environment, policies.config.options
+    env = make(environment, **dict(options or {}))
+    ours = policies_of(policies, env.spec)
+    theirs = None if against is None else policies_of(against, env.spec)
+    return Match(env)(ours, episodes, seed, explore=explore, against=theirs)

@@ -1,0 +1,208 @@
+"""Training: the host's loop around the device program, with rows, evaluations, checkpoints and a clean stop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ludus.core.errors import NotFiniteError
+from ludus.core.game import Environment
+from ludus.envs.registry import make
+from ludus.experiment.config import Config
+from ludus.experiment.console import Display, Quiet
+from ludus.experiment.evaluate import Evaluation, Match, random_policies
+from ludus.experiment.interrupt import Interrupt, Interrupted
+from ludus.experiment.run_directory import EVALUATIONS, METRICS, TIMING, RunDirectory
+from ludus.experiment.tracking import Tracker
+from ludus.runtime.device import Program, Report, TrainState
+from ludus.runtime.finite import CLEAN
+from ludus.storage.policies import save_policy_file
+
+
+@dataclass
+class Run:
+    """A finished (or interrupted) run: where it lies, what it learned, what it measured."""
+
+    path: Path
+    config: Config
+    policies: list[dict[str, Any]]  # of each seed, by group
+    history: list[dict[str, Any]]
+    evaluations: list[dict[str, Any]]
+
+    @property
+    def policy(self) -> dict[str, Any]:
+        """The policies of the first seed, by group."""
+        return self.policies[0]
+
+
+def default_devices(config: Config) -> int:
+    """How many devices to use where the configuration leaves it open: as many as divide the work evenly.
+
+    On host cores, spreading pays from a few environments a core on; a single device keeps at most one and a half
+    cores busy with small networks (see docs/benchmarks.md).
+    """
+    available = len(jax.devices())
+    seeds, envs = config.settings.seeds, config.settings.num_envs
+    fits = [d for d in range(1, available + 1) if seeds % d == 0 or (envs % d == 0 and envs // d >= 4)]
+    for devices in reversed(fits):
+        program_envs = envs if seeds % devices == 0 else envs // devices
+        if config.algorithm.check(make(config.environment, **config.options).spec, program_envs) is None:
+            return devices
+    return 1
+
+
+def program_of(config: Config, env: Environment) -> Program:
+    """The device program of a configuration. Raises `UsageError` where algorithm and game do not fit."""
+    s = config.settings
+    devices = s.devices or default_devices(config)
+    return Program(config.algorithm, env, s.num_envs, s.steps, s.seeds, devices, s.on_nan)
+
+
+class Trainer:
+    """One run from start, or from its newest checkpoint, to its end."""
+
+    def __init__(self, run: RunDirectory, config: Config, display: Display | None = None):
+        self.run, self.config = run, config
+        self.display: Display = display or Quiet()
+        self.env = make(config.environment, **config.options)
+        self.program = program_of(config, self.env)
+        self.match = Match(self.env)
+        self.compile_seconds = 0.0
+        self.tracker = Tracker(run.path)
+
+    def start(self) -> Run:
+        """Train from the beginning."""
+        with Interrupt() as interrupt:
+            state = interrupt.run(lambda: jax.block_until_ready(self.program.init(self.config.settings.seed)))
+            return self._loop(interrupt, state, 0)
+
+    def resume(self) -> Run:
+        """Go on from the newest good checkpoint; rows written after it are dropped and written again."""
+        with Interrupt() as interrupt:
+            like = interrupt.run(lambda: self.program.init(self.config.settings.seed))
+            state, metadata = self.run.checkpoints.load(like, self.display.say)
+            self.run.truncate(metadata["sizes"])
+            self.display.say(f"resuming {self.run.path} at {metadata['call'] * self.program.steps_per_call:,} steps")
+            return self._loop(interrupt, self.program.place(state), metadata["call"])
+
+    def _loop(self, interrupt: Interrupt, state: TrainState, call: int) -> Run:
+        begin = time.monotonic()
+        try:
+            if call == 0:
+                self._checkpoint(state, 0)
+            compiled = interrupt.run(lambda: self.program.compile(state))
+            self.compile_seconds = time.monotonic() - begin
+            self.display.say(f"compiled in {self.compile_seconds:.1f} s")
+            begin, first, saved = time.monotonic(), call, time.monotonic()
+            evaluated = self._evaluations_due(call)
+            while call < self.program.calls:
+                if interrupt.asked:
+                    self._checkpoint(state, call)
+                    raise Interrupted(130)
+                state, report = interrupt.run(lambda s=state: jax.block_until_ready(compiled(s)))
+                call += 1
+                self._stop_if_bad(report, call)
+                self._row(report, call, (call - first) / (time.monotonic() - begin))
+                if self._evaluations_due(call) > evaluated or call == self.program.calls:
+                    evaluated = self._evaluations_due(call)
+                    interrupt.run(lambda s=state, c=call: self._evaluate(s, c))
+                if time.monotonic() - saved > self.config.settings.checkpoint_every:
+                    self._checkpoint(state, call)
+                    saved = time.monotonic()
+            self._checkpoint(state, call)
+            self.run.append(TIMING, [{"compile_seconds": self.compile_seconds, "seconds": time.monotonic() - begin}])
+            return self._finish(state)
+        finally:
+            self.display.close()
+            self.tracker.close()
+
+    def _evaluations_due(self, call: int) -> int:
+        every = self.config.settings.evaluate_every
+        return call * self.program.steps_per_call // every if every else 0
+
+    def _row(self, report: Report, call: int, calls_per_second: float) -> None:
+        report = jax.tree.map(np.asarray, report)
+        steps, settings = call * self.program.steps_per_call, self.config.settings
+        rows = []
+        for k in range(settings.seeds):
+            count = float(report.episodes.count[k])
+            rows.append(
+                {
+                    "steps": steps,
+                    "seed": settings.seed + k,
+                    "episodes": int(count),
+                    "return": {n: float(x[k]) / count if count else None for n, x in report.episodes.returns.items()},
+                    "length": float(report.episodes.length[k]) / count if count else None,
+                    "skipped": int(report.episodes.skipped[k]),
+                    "losses": {n: float(x[k]) for n, x in report.metrics.items()},
+                }
+            )
+        self.run.append(METRICS, rows)
+        self.tracker.log(rows)
+        known = [row for row in rows if row["episodes"]]
+        self.display.update(
+            {
+                "steps": steps,
+                "total": self.program.calls * self.program.steps_per_call,
+                "rate": calls_per_second * self.program.steps_per_call * settings.seeds,
+                "left": (self.program.calls - call) / calls_per_second,
+                "compile": self.compile_seconds,
+                "returns": {n: np.mean([r["return"][n] for r in known]) for n in rows[0]["return"]} if known else {},
+                "losses": {n: np.mean([r["losses"][n] for r in rows]) for n in rows[0]["losses"]},
+            }
+        )
+
+    def _stop_if_bad(self, report: Report, call: int) -> None:
+        for group, first in report.bad.items():
+            seed = int(np.argmin(first))
+            if (index := int(first[seed])) == CLEAN:
+                continue
+            step, env = divmod(index, self.program.num_envs)
+            before = (call - 1) * self.program.iterations_per_call * self.program.algorithm.rollout_length
+            raise NotFiniteError(
+                f"a reward or observation of group '{group}' in {self.config.environment} is not finite: environment "
+                f"{env}, step {before + step} or a later one of the same {self.program.iterations_per_call} "
+                f"iteration(s), seed {self.config.settings.seed + seed}; training stopped, the last good checkpoint "
+                f"is kept (--on-nan skip cuts such episodes and goes on)"
+            )
+
+    def _evaluate(self, state: TrainState, call: int) -> None:
+        settings, rows = self.config.settings, []
+        rivals = any(group.rivals for group in self.env.spec.groups)
+        for k in range(settings.seeds):
+            result: Evaluation = self.match(
+                self.program.policies(state, k),
+                settings.evaluate_episodes,
+                settings.seed + k,
+                explore=settings.evaluate_explore,
+                against=random_policies(self.env.spec) if rivals else None,
+            )
+            rows.append(
+                {
+                    "steps": call * self.program.steps_per_call,
+                    "seed": settings.seed + k,
+                    "explore": settings.evaluate_explore,
+                    "against": "random" if rivals else None,
+                    **result.to_dict(raw=True),
+                }
+            )
+        self.run.append(EVALUATIONS, rows)
+
+    def _checkpoint(self, state: TrainState, call: int) -> None:
+        self.run.sync()
+        self.run.checkpoints.save(call, state, {"call": call, "sizes": self.run.sizes()})
+
+    def _finish(self, state: TrainState) -> Run:
+        policies = []
+        for k in range(self.config.settings.seeds):
+            policies.append(self.program.policies(state, k))
+            for group in self.env.spec.groups:
+                architecture = self.config.algorithm.architecture(group)
+                path = self.run.policy_path(self.config.settings.seed + k, group.name)
+                save_policy_file(path, policies[-1][group.name], architecture)
+        return Run(self.run.path, self.config, policies, self.run.rows(METRICS), self.run.rows(EVALUATIONS))

@@ -1,0 +1,86 @@
+"""Policies without networks: uniformly random play, and several policies at the seats of one group."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Key, Shaped
+
+from ludus.core.game import GroupSpec
+from ludus.core.policy import Decision, Memory, Policy
+from ludus.core.spaces import Discrete
+from ludus.networks.distributions import Categorical
+
+
+class RandomPolicy(eqx.Module):
+    """Uniform over legal actions, or over a box; it always explores, so it always needs a key."""
+
+    group: GroupSpec = eqx.field(static=True)
+
+    def initial_memory(self, batch: tuple[int, ...]) -> Memory:
+        """Nothing."""
+        return ()
+
+    def act(
+        self,
+        observation: Shaped[Array, ...],
+        legal: Bool[Array, ...] | None = None,
+        memory: Memory = (),
+        *,
+        key: Key[Array, ""] | None = None,
+        explore: bool = True,
+        agent: Int[Array, ...] | None = None,
+    ) -> Decision:
+        """See `ludus.core.policy.Policy.act`."""
+        if key is None:
+            raise ValueError("random play needs a key: act(..., key=jax.random.key(0))")
+        lead = observation.shape[: observation.ndim - len(self.group.observation.shape)]
+        space = self.group.action
+        if isinstance(space, Discrete):
+            distribution = Categorical.of(jnp.zeros((*lead, space.n)), legal)
+            action = distribution.sample(key)
+            return Decision(action, distribution.log_prob(action), memory)
+        low, high = jnp.asarray(space.low, jnp.float32), jnp.asarray(space.high, jnp.float32)
+        uniform = jax.random.uniform(key, (*lead, space.size))
+        volume = jnp.broadcast_to(jnp.log(high - low), (space.size,)).sum()
+        return Decision(low + (high - low) * uniform, jnp.full(lead, -volume), memory)
+
+
+class SeatedPolicy(eqx.Module):
+    """Agent i of a group is played by policy `seats[i]`; all agents' policies are evaluated, each row takes its own."""
+
+    policies: tuple[Policy, ...]
+    seats: Int[Array, " agent"]
+
+    def initial_memory(self, batch: tuple[int, ...]) -> Memory:
+        """One memory for each policy."""
+        return tuple(policy.initial_memory(batch) for policy in self.policies)
+
+    def act(
+        self,
+        observation: Shaped[Array, ...],
+        legal: Bool[Array, ...] | None = None,
+        memory: Memory = (),
+        *,
+        key: Key[Array, ""] | None = None,
+        explore: bool = False,
+        agent: Int[Array, ...] | None = None,
+    ) -> Decision:
+        """See `ludus.core.policy.Policy.act`."""
+        keys: Any = [None] * len(self.policies) if key is None else jax.random.split(key, len(self.policies))
+        memory = memory or tuple(() for _ in self.policies)
+        decisions = [
+            policy.act(observation, legal, m, key=k, explore=explore, agent=agent)
+            for policy, m, k in zip(self.policies, memory, keys, strict=True)
+        ]
+        seat = self.seats if agent is None else self.seats[agent]
+
+        def mine(*options: Array) -> Array:
+            index = jnp.broadcast_to(seat.reshape(seat.shape + (1,) * (options[0].ndim - seat.ndim)), options[0].shape)
+            return jnp.choose(index, list(options), mode="clip")
+
+        action = mine(*(d.action for d in decisions))
+        return Decision(action, mine(*(d.log_prob for d in decisions)), tuple(d.memory for d in decisions))

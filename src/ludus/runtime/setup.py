@@ -1,0 +1,31 @@
+"""How JAX is set up before its first use: host cores as devices, and a compile cache that lasts."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+import platformdirs
+
+
+def configure(*, host_devices: int | None = None) -> None:
+    """Prepare JAX; a no-op for what was fixed by an earlier use.
+
+    `host_devices` makes that many XLA devices of this machine's cores (default: LUDUS_HOST_DEVICES, else one per
+    core up to 8, or what XLA_FLAGS says). The compile cache lives in the user's cache directory unless
+    JAX_COMPILATION_CACHE_DIR says otherwise; LUDUS_COMPILE_CACHE=0 switches it off.
+    """
+    if host_devices is None:
+        host_devices = int(os.environ.get("LUDUS_HOST_DEVICES", 0)) or min(_cores(), 8)
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        try:
+            jax.config.update("jax_num_cpu_devices", host_devices)
+        except RuntimeError:
+            pass  # JAX is already in use: it keeps the devices it has
+    if os.environ.get("LUDUS_COMPILE_CACHE", "1") != "0" and not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", platformdirs.user_cache_dir("ludus") + "/xla")
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
