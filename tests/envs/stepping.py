@@ -106,13 +106,13 @@ class ByHand:
 
     def __init__(self, case: Case):
         self.case, self.suite = case, case.suite()
-        self.step = jax.jit(self.suite.step_env)
+        self._reset, self.step = jax.jit(self.suite.reset), jax.jit(self.suite.step_env)
         masks = getattr(self.suite, "get_legal_moves", None) or self.suite.get_avail_actions
         self.masks = jax.jit(masks) if case.masked else None
 
     def reset(self, key: jax.Array) -> tuple[Any, Any]:
         """The suite's, but for weak types, which would compile its step twice."""
-        observation, state = self.suite.reset(key)
+        observation, state = self._reset(key)
         return observation, jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), state)
 
     def _rows(self, values: dict[str, Any], dtype: Any = None) -> Rows:

@@ -29,7 +29,7 @@ class CoinGame:
                 "a payoff matrix has a row for each player: for taking a red coin, for taking a blue coin, and for "
                 "losing its own to the other, e.g. [[1,1,-2],[1,1,-2]]"
             )
-        self.suite = Suite(payoff_matrix=payoff_matrix, shared_rewards=shared_rewards, **options)
+        self.suite = Suite(payoff_matrix=[list(row) for row in payoff_matrix], shared_rewards=shared_rewards, **options)
         agents = list(self.suite.agents)
         red, blue = (tuple(row) for row in payoff_matrix)
         symmetric = shared_rewards or red == (blue[1], blue[0], blue[2])

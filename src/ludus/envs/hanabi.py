@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import jaxmarl
 import numpy as np
-from jaxmarl.environments.hanabi import Hanabi as Suite
 from jaxtyping import Array, Key
 
 from ludus.core.errors import UsageError
@@ -25,7 +25,7 @@ class Hanabi:
 
     def __init__(self, **options: Any):
         try:
-            self.suite = Suite(**options)
+            self.suite: Any = jaxmarl.make("hanabi", **options)
         except AssertionError as error:
             raise UsageError(f"hanabi cannot be played like this: {error}") from error
         suite = self.suite

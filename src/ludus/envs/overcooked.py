@@ -72,13 +72,13 @@ class Overcooked:
         from jaxmarl.viz.overcooked_visualizer import OvercookedVisualizer
         from PIL import Image
 
+        draw: Any = OvercookedVisualizer._render_grid  # its own GIFs need one more package
         margin = self.suite.agent_view_size - 2  # of the padding, all but one ring of wall
         frames = []
         for state in states:
             kitchen = np.asarray(state.maze_map)[margin:-margin, margin:-margin]
             directions, hands = np.asarray(state.agent_dir_idx), np.asarray(state.agent_inv)
-            image = OvercookedVisualizer._render_grid(kitchen, agent_dir_idx=directions, agent_inv=hands)
-            frames.append(Image.fromarray(image))
+            frames.append(Image.fromarray(draw(kitchen, agent_dir_idx=directions, agent_inv=hands)))
         frames[0].save(path, save_all=True, append_images=frames[1:], duration=200, loop=0)
 
 

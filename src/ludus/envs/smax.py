@@ -20,7 +20,7 @@ from jaxtyping import Array, Key
 from ludus.core.errors import UsageError, unknown
 from ludus.core.game import GameSpec, RewardKind, TimeStep
 from ludus.core.spaces import Box
-from ludus.envs.jaxmarl_common import group, no_reward, stack, stack_rewards, unstack
+from ludus.envs.jaxmarl_common import Members, group, no_reward, stack, stack_rewards, unstack
 
 _VERSUS = "-versus"
 NAMES = (*MAP_NAME_TO_SCENARIO, *(name + _VERSUS for name in MAP_NAME_TO_SCENARIO))
@@ -35,7 +35,8 @@ class SMAX:
         suite = Suite if self.versus else HeuristicEnemySMAX
         self.suite = suite(scenario=scenario, **options)
         allies, enemies = scenario.num_allies, scenario.num_enemies
-        self.members = (group(self.suite, "allies", "allies", [f"ally_{i}" for i in range(allies)], masked=True),)
+        friends = [f"ally_{i}" for i in range(allies)]
+        self.members: tuple[Members, ...] = (group(self.suite, "allies", "allies", friends, masked=True),)
         kind: RewardKind = "common"
         if self.versus:
             foes = [f"enemy_{i}" for i in range(enemies)]

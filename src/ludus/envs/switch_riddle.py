@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-from jaxmarl.environments.switch_riddle import SwitchRiddle as Suite
+import jaxmarl
 from jaxtyping import Array, Key
 
 from ludus.core.errors import UsageError
@@ -24,7 +24,7 @@ class SwitchRiddle:
 
     def __init__(self, **options: Any):
         try:
-            self.suite = Suite(**options)
+            self.suite: Any = jaxmarl.make("switch_riddle", **options)
         except AssertionError as error:
             raise UsageError(f"switch_riddle cannot be played like this: {error}") from error
         self.members = (group(self.suite, "prisoners", "team", list(self.suite.agents)),)
