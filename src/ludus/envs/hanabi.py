@@ -23,9 +23,11 @@ NAMES = ("",)
 class Hanabi:
     """One rule set."""
 
+    suite: Any
+
     def __init__(self, **options: Any):
         try:
-            self.suite: Any = jaxmarl.make("hanabi", **options)
+            self.suite = jaxmarl.make("hanabi", **options)
         except AssertionError as error:
             raise UsageError(f"hanabi cannot be played like this: {error}") from error
         suite = self.suite

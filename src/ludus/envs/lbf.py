@@ -60,7 +60,8 @@ class Foraging:
         self.suite = LevelBasedForaging(
             generator, time_limit=time_limit, normalize_reward=normalize_reward, penalty=penalty
         )
-        view = self.suite.observation_spec.agents_view
+        shown: Any = self.suite.observation_spec
+        view = shown.agents_view
         group = GroupSpec(
             "foragers",
             foragers,

@@ -48,7 +48,7 @@ class Pgx:
     """One game."""
 
     def __init__(self, name: str):
-        self.suite = pgx.make(name)  # type: ignore[arg-type]
+        self.suite = pgx.make(name)
         shown = jax.eval_shape(self.suite.init, jax.random.key(0))
         low, high = (0.0, 1.0) if shown.observation.dtype == bool else (-math.inf, math.inf)
         group = GroupSpec(

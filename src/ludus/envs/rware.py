@@ -12,7 +12,6 @@ Jumanji draws new requests from the key given at the reset, which it keeps in th
 
 from __future__ import annotations
 
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -74,7 +73,7 @@ class Warehouse:
     def step(self, key: Key[Array, ""], state: Any, actions: dict[str, Array]) -> tuple[Any, TimeStep]:
         """Play one step; chance comes from the key in the state, so this one is unused."""
         state, shown = self.suite.step(state, actions["robots"])
-        collided = jax.vmap(partial(is_collision, state.grid))(state.agents, self.suite.agent_ids)
+        collided = jax.vmap(lambda robot, i: is_collision(state.grid, robot, i))(state.agents, self.suite.agent_ids)
         return state, self._show(shown, jnp.any(collided))
 
     def render(self, states: list[Any], path: str) -> None:

@@ -22,9 +22,11 @@ NAMES = ("",)
 class SwitchRiddle:
     """The riddle for some number of prisoners."""
 
+    suite: Any
+
     def __init__(self, **options: Any):
         try:
-            self.suite: Any = jaxmarl.make("switch_riddle", **options)
+            self.suite = jaxmarl.make("switch_riddle", **options)
         except AssertionError as error:
             raise UsageError(f"switch_riddle cannot be played like this: {error}") from error
         self.members = (group(self.suite, "prisoners", "team", list(self.suite.agents)),)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float
 from ludus.core.sharding import sum_over_shards
 
 
-def share_of_mean(x: Float[Array, ...], mask: Bool[Array, ...]) -> Float[Array, ""]:
+def share_of_mean(x: Float[Array, "..."], mask: Bool[Array, "..."]) -> Float[Array, ""]:
     """This shard's part of the mean of `x` over the masked entries of all shards; the parts add up to the mean.
 
     Gradients of it add up over shards in the same way, so a sharded loss needs one `sum_over_shards` at the end.
@@ -19,7 +19,7 @@ def share_of_mean(x: Float[Array, ...], mask: Bool[Array, ...]) -> Float[Array, 
 
 
 def masked_moments(
-    x: Float[Array, ...], mask: Bool[Array, ...]
+    x: Float[Array, "..."], mask: Bool[Array, "..."]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean and variance of the masked entries over all shards."""
     mean = sum_over_shards(share_of_mean(x, mask))

@@ -83,13 +83,13 @@ class NetworkPolicy(eqx.Module):
 
     def act(
         self,
-        observation: Shaped[Array, ...],
-        legal: Bool[Array, ...] | None = None,
+        observation: Shaped[Array, "..."],
+        legal: Bool[Array, "..."] | None = None,
         memory: Memory = (),
         *,
         key: Key[Array, ""] | None = None,
         explore: bool = False,
-        agent: Int[Array, ...] | None = None,
+        agent: Int[Array, "..."] | None = None,
     ) -> Decision:
         """See `ludus.core.policy.Policy.act`. A recurrent policy without given memory starts afresh."""
         observation = jnp.asarray(observation)
@@ -111,13 +111,13 @@ class IndependentPolicy(eqx.Module):
 
     def act(
         self,
-        observation: Shaped[Array, ...],
-        legal: Bool[Array, ...] | None = None,
+        observation: Shaped[Array, "..."],
+        legal: Bool[Array, "..."] | None = None,
         memory: Memory = (),
         *,
         key: Key[Array, ""] | None = None,
         explore: bool = False,
-        agent: Int[Array, ...] | None = None,
+        agent: Int[Array, "..."] | None = None,
     ) -> Decision:
         """See `ludus.core.policy.Policy.act`: rows are agents; with `agent`, rows are of those agents."""
         observation = jnp.asarray(observation)
@@ -143,7 +143,7 @@ class IndependentPolicy(eqx.Module):
         return self.stack.head.decide(distribution, memory, key, explore)
 
 
-def _at(agent: Int[Array, ...], axis: int, ndim: int) -> Int[Array, ...]:
+def _at(agent: Int[Array, "..."], axis: int, ndim: int) -> Int[Array, "..."]:
     """Index of each row's agent, shaped for take_along_axis on arrays with an agent axis inserted at `axis`."""
     index = jnp.expand_dims(agent, axis)
     return index.reshape(*index.shape, *([1] * (ndim - index.ndim)))

@@ -26,13 +26,13 @@ class RandomPolicy(eqx.Module):
 
     def act(
         self,
-        observation: Shaped[Array, ...],
-        legal: Bool[Array, ...] | None = None,
+        observation: Shaped[Array, "..."],
+        legal: Bool[Array, "..."] | None = None,
         memory: Memory = (),
         *,
         key: Key[Array, ""] | None = None,
         explore: bool = True,
-        agent: Int[Array, ...] | None = None,
+        agent: Int[Array, "..."] | None = None,
     ) -> Decision:
         """See `ludus.core.policy.Policy.act`."""
         if key is None:
@@ -61,13 +61,13 @@ class SeatedPolicy(eqx.Module):
 
     def act(
         self,
-        observation: Shaped[Array, ...],
-        legal: Bool[Array, ...] | None = None,
+        observation: Shaped[Array, "..."],
+        legal: Bool[Array, "..."] | None = None,
         memory: Memory = (),
         *,
         key: Key[Array, ""] | None = None,
         explore: bool = False,
-        agent: Int[Array, ...] | None = None,
+        agent: Int[Array, "..."] | None = None,
     ) -> Decision:
         """See `ludus.core.policy.Policy.act`."""
         keys: Any = [None] * len(self.policies) if key is None else jax.random.split(key, len(self.policies))

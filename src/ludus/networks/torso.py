@@ -97,7 +97,7 @@ class Torso(eqx.Module):
         """Zeros, or nothing without memory."""
         return jnp.zeros((*batch, self.gru.size)) if self.gru is not None else ()
 
-    def _encode(self, x: Shaped[Array, ...], agent: Int[Array, ...] | None) -> Float[Array, ...]:
+    def _encode(self, x: Shaped[Array, "..."], agent: Int[Array, "..."] | None) -> Float[Array, "..."]:
         x = x.astype(jnp.float32)
         for conv in self.conv:
             x = ACTIVATIONS[self.before.activation](conv(x))
@@ -112,7 +112,7 @@ class Torso(eqx.Module):
         return self.before(x)
 
     def step(
-        self, x: Shaped[Array, ...], memory: Memory, agent: Int[Array, ...] | None = None
+        self, x: Shaped[Array, "..."], memory: Memory, agent: Int[Array, "..."] | None = None
     ) -> tuple[Float[Array, "... feature"], Memory]:
         """One step for any leading axes; memory has the same."""
         features = self._encode(x, agent)
@@ -149,7 +149,7 @@ def _unroll_seats(
     """Unroll where row s of a step updates the memory of agent `seat[s]`, if that agent acts."""
     agents = memory.shape[1]
 
-    def forward(h: Array, step: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
+    def forward(h: Array, step: tuple[Array, "..."]) -> tuple[Array, tuple[Array, Array]]:
         x_t, start_t, seat_t, acting_t = step
         h = jnp.where(start_t[:, None, None], 0.0, h)
         y = gru.step(x_t, jnp.take_along_axis(h, seat_t[..., None], axis=1))

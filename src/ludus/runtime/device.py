@@ -32,16 +32,16 @@ class TrainState(eqx.Module):
 
     learner: Learner
     actors: Actors
-    key: Key[Array, ...]
-    iteration: Int[Array, ...]
+    key: Key[Array, "..."]
+    iteration: Int[Array, "..."]
 
 
 class Report(eqx.Module):
     """What a call of the program says of its iterations; arrays lead with a seed axis."""
 
     episodes: Episodes
-    metrics: dict[str, Float[Array, ...]]
-    bad: dict[str, Int[Array, ...]]
+    metrics: dict[str, Float[Array, "..."]]
+    bad: dict[str, Int[Array, "..."]]
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.rollout import Rollout
 from ludus.core.sharding import sum_over_shards
-from ludus.learning.statistics import ValueNormaliser, share_of_mean
+from ludus.learning.statistics import ValueNormaliser
 from ludus.networks.policy import IndependentPolicy, NetworkPolicy, architecture
 from ludus.networks.torso import Network
 
@@ -173,34 +173,47 @@ class ActorCritic:
         step_size = self.learning_rate * (1.0 - rollout.progress if self.anneal else 1.0)
         optimiser = self._optimiser()
 
-        def gradient_step(carry: tuple, part: Batch) -> tuple[tuple, Metrics]:
+        def gradient_step(carry: tuple, index: Array) -> tuple[tuple, Metrics]:
             models, state = carry
-            gradients, metrics = jax.grad(self._loss, has_aux=True)(models, part, normaliser)
-            updates, state = optimiser.update(sum_over_shards(gradients), state)
+            gradients, metrics = self._gradients(models, batch, index, normaliser)
+            updates, state = optimiser.update(gradients, state)
             models = jax.tree.map(lambda p, u: p - step_size * u, models, updates)
-            return (models, state), sum_over_shards(metrics)
+            return (models, state), metrics
 
         def epoch(carry: tuple, epoch_key: Key[Array, ""]) -> tuple[tuple, Metrics]:
-            def minibatch(carry: tuple, index: Array) -> tuple[tuple, Metrics]:
-                return gradient_step(carry, batch.take(index))
-
-            return jax.lax.scan(minibatch, carry, batch.shuffle(epoch_key, self.minibatches))
+            return jax.lax.scan(gradient_step, carry, batch.shuffle(epoch_key, self.minibatches))
 
         carry = (learner.models, learner.optimiser)
-        if self.epochs * self.minibatches == 1:
-            carry, metrics = gradient_step(carry, batch)
-        else:
-            carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
+        carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
         metrics = {name: x.mean() for name, x in metrics.items()}
         return GroupLearner(*carry, normaliser), critic_memory, metrics
 
-    def _loss(self, models: Models, batch: Batch, normaliser: ValueNormaliser) -> tuple[Array, Metrics]:
-        """This shard's part of the loss."""
+    def _gradients(
+        self, models: Models, batch: Batch, index: Array, normaliser: ValueNormaliser
+    ) -> tuple[Models, Metrics]:
+        """Gradients and metrics of one minibatch, over all shards, added up chunk by chunk."""
+        weights = batch.weight[:, index] if batch.recurrent else batch.weight[index]
+        count = jnp.maximum(sum_over_shards(jnp.sum(weights, dtype=jnp.float32)), 1.0)
+
+        def part(chunk: Array) -> tuple[Models, Metrics]:
+            return jax.grad(self._loss, has_aux=True)(models, batch.take(chunk), normaliser, count)
+
+        def add(total: tuple[Models, Metrics], chunk: Array) -> tuple[tuple[Models, Metrics], None]:
+            return jax.tree.map(jnp.add, total, part(chunk)), None
+
+        chunks = batch.chunks(index)
+        first = part(chunks[0])
+        return sum_over_shards(first if len(chunks) == 1 else jax.lax.scan(add, first, chunks[1:])[0])
+
+    def _loss(
+        self, models: Models, batch: Batch, normaliser: ValueNormaliser, count: Float[Array, ""]
+    ) -> tuple[Array, Metrics]:
+        """A chunk's part of the loss of a minibatch with `count` acting steps."""
         distribution, value = models.evaluate(batch)
         log_prob = distribution.log_prob(batch.action)
         policy_loss, extras = self.policy_loss(log_prob, batch)
         value_loss = self.value_loss(value, normaliser.normalise(batch.old_value), normaliser.normalise(batch.target))
-        mean = lambda x: share_of_mean(x, batch.weight)
+        mean = lambda x: jnp.sum(jnp.where(batch.weight, x, 0.0)) / count
         parts = {
             "policy_loss": mean(policy_loss),
             "value_loss": mean(value_loss),

@@ -26,6 +26,9 @@ from ludus.networks.policy import NetworkPolicy, feature_size
 from ludus.networks.torso import Network, Torso
 
 
+CHUNK = 4096  # rows of a feed-forward network whose activations fit into a core's second-level cache
+
+
 class Estimation(Protocol):
     """How a method estimates advantages; see `ActorCritic` for the fields."""
 
@@ -73,6 +76,15 @@ class Batch(eqx.Module):
         keys = jax.vmap(lambda b: jax.random.fold_in(key, b))(first + jnp.arange(blocks))
         order = jax.vmap(lambda k: jax.random.permutation(k, parts))(keys)
         return (order + parts * jnp.arange(blocks)[:, None]).T
+
+    def chunks(self, index: Int[Array, " index"]) -> Int[Array, "chunk index"]:
+        """A minibatch's indices in pieces whose activations stay in a core's cache; recurrent ones stay whole."""
+        count = index.shape[0]
+        rows = self.log_prob[0].size
+        pieces = 1
+        if not self.recurrent and jax.default_backend() == "cpu":
+            pieces = next(c for c in range(1, count + 1) if count % c == 0 and (count // c * rows <= CHUNK or c == count))
+        return index.reshape(pieces, -1)
 
     def take(self, index: Int[Array, " index"]) -> Batch:
         """One minibatch."""

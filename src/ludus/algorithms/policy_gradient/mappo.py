@@ -36,7 +36,7 @@ class MAPPO(PPO):
         return loss
 
 
-def huber(error: Float[Array, ...], width: float) -> Float[Array, ...]:
+def huber(error: Float[Array, "..."], width: float) -> Float[Array, "..."]:
     """Quadratic within `width`, linear beyond."""
     size = jnp.abs(error)
     return jnp.where(size <= width, 0.5 * jnp.square(error), width * (size - 0.5 * width))

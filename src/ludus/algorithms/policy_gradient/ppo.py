@@ -53,6 +53,6 @@ class PPO(ActorCritic):
         return 0.5 * loss
 
 
-def surrogate(ratio: Float[Array, ...], advantage: Float[Array, ...], clip: float) -> Float[Array, ...]:
+def surrogate(ratio: Float[Array, "..."], advantage: Float[Array, "..."], clip: float) -> Float[Array, "..."]:
     """The clipped objective of one step, to be maximised."""
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1 - clip, 1 + clip) * advantage)
