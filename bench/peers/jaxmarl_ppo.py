@@ -37,6 +37,7 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -504,7 +505,10 @@ def train_written(run: Run, env: Any, curve_every: int | None) -> tuple[tuple[Tr
     update = make_update(run, env)
     chunk = min(curve_every or run.updates, run.updates)
     lengths = [chunk] * (run.updates // chunk) + ([run.updates % chunk] if run.updates % chunk else [])
-    start, compile_seconds = compile_for(over_seeds(run, make_start(run, env)), run_key(run))
+    begin_run = make_start(run, env)
+    # Seeds start one after another: batched QR (in the orthogonal initialiser) can deadlock on few CPU cores.
+    begin_all = begin_run if run.seeds == 1 else partial(jax.lax.map, begin_run)
+    start, compile_seconds = compile_for(begin_all, run_key(run))
     state = jax.block_until_ready(start(run_key(run)))
     programs = {}
     for length in sorted(set(lengths)):
@@ -664,6 +668,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--total-steps is less than one update")
     if args.checkout and args.curve_every:
         parser.error("--curve-every needs the written loop: the peer's own runs in one piece")
+    if args.checkout and args.seeds > 1 and jax.default_backend() == "cpu":
+        parser.error("--checkout takes one seed on a CPU, where the peer's batched set-up can deadlock")
     return args
 
 

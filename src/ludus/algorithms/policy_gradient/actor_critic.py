@@ -172,10 +172,11 @@ class ActorCritic:
         )
         step_size = self.learning_rate * (1.0 - rollout.progress if self.anneal else 1.0)
         optimiser = self._optimiser()
+        folded, pieces = batch.fold()
 
         def gradient_step(carry: tuple, index: Array) -> tuple[tuple, Metrics]:
             models, state = carry
-            gradients, metrics = self._gradients(models, batch, index, normaliser)
+            gradients, metrics = self._gradients(models, folded, folded.chunks(index, pieces), normaliser)
             updates, state = optimiser.update(gradients, state)
             models = jax.tree.map(lambda p, u: p - step_size * u, models, updates)
             return (models, state), metrics
@@ -189,9 +190,10 @@ class ActorCritic:
         return GroupLearner(*carry, normaliser), critic_memory, metrics
 
     def _gradients(
-        self, models: Models, batch: Batch, index: Array, normaliser: ValueNormaliser
+        self, models: Models, batch: Batch, chunks: Array, normaliser: ValueNormaliser
     ) -> tuple[Models, Metrics]:
         """Gradients and metrics of one minibatch, over all shards, added up chunk by chunk."""
+        index = chunks.reshape(-1)
         weights = batch.weight[:, index] if batch.recurrent else batch.weight[index]
         count = jnp.maximum(sum_over_shards(jnp.sum(weights, dtype=jnp.float32)), 1.0)
 
@@ -201,7 +203,6 @@ class ActorCritic:
         def add(total: tuple[Models, Metrics], chunk: Array) -> tuple[tuple[Models, Metrics], None]:
             return jax.tree.map(jnp.add, total, part(chunk)), None
 
-        chunks = batch.chunks(index)
         first = part(chunks[0])
         return sum_over_shards(first if len(chunks) == 1 else jax.lax.scan(add, first, chunks[1:])[0])
 

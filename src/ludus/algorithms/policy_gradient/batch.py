@@ -26,7 +26,7 @@ from ludus.networks.policy import NetworkPolicy, feature_size
 from ludus.networks.torso import Network, Torso
 
 
-CHUNK = 4096  # rows of a feed-forward network whose activations fit into a core's second-level cache
+CHUNK = 512  # rows of a feed-forward network whose activations stay in a host core's cache, by measurement
 
 
 class Estimation(Protocol):
@@ -77,14 +77,23 @@ class Batch(eqx.Module):
         order = jax.vmap(lambda k: jax.random.permutation(k, parts))(keys)
         return (order + parts * jnp.arange(blocks)[:, None]).T
 
-    def chunks(self, index: Int[Array, " index"]) -> Int[Array, "chunk index"]:
-        """A minibatch's indices in pieces whose activations stay in a core's cache; recurrent ones stay whole."""
-        count = index.shape[0]
-        rows = self.log_prob[0].size
-        pieces = 1
+    def fold(self) -> tuple[Batch, int]:
+        """The same batch with runs of environments as further time steps, so that one step is a small piece; and
+        into how many pieces a step was cut. Batches with memory stay as they are."""
+        envs, slots = self.log_prob.shape[1:3]
+        if self.recurrent or jax.default_backend() != "cpu":
+            return self, 1
+        pieces = next(p for p in range(1, envs + 1) if envs % p == 0 and (envs // p * slots <= CHUNK or p == envs))
+        return jax.tree.map(lambda x: x.reshape(x.shape[0] * pieces, envs // pieces, *x.shape[2:]), self), pieces
+
+    def chunks(self, index: Int[Array, " index"], pieces: int) -> Int[Array, "chunk index"]:
+        """A minibatch's indices into the folded batch, in chunks whose activations stay in a core's cache."""
+        index = (index[:, None] * pieces + jnp.arange(pieces)).reshape(-1)
+        count, rows = index.shape[0], self.log_prob[0].size
+        chunks = 1
         if not self.recurrent and jax.default_backend() == "cpu":
-            pieces = next(c for c in range(1, count + 1) if count % c == 0 and (count // c * rows <= CHUNK or c == count))
-        return index.reshape(pieces, -1)
+            chunks = next(c for c in range(1, count + 1) if count % c == 0 and (count // c * rows <= CHUNK or c == count))
+        return index.reshape(chunks, -1)
 
     def take(self, index: Int[Array, " index"]) -> Batch:
         """One minibatch."""
