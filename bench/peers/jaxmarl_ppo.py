@@ -96,16 +96,37 @@ class Variant:
 
 VARIANTS = {
     "ippo_ff": Variant(
-        recurrent=False, centralised=False, learning_rate=2.5e-4, minibatches=4, clip=0.2, value_weight=0.5,
-        gae_unroll=8, script="baselines/IPPO/ippo_ff_mpe.py", config="ippo_ff_mpe.yaml",
+        recurrent=False,
+        centralised=False,
+        learning_rate=2.5e-4,
+        minibatches=4,
+        clip=0.2,
+        value_weight=0.5,
+        gae_unroll=8,
+        script="baselines/IPPO/ippo_ff_mpe.py",
+        config="ippo_ff_mpe.yaml",
     ),
     "ippo_rnn": Variant(
-        recurrent=True, centralised=False, learning_rate=5e-4, minibatches=2, clip=0.3, value_weight=1.0,
-        gae_unroll=16, script="baselines/IPPO/ippo_rnn_mpe.py", config="ippo_rnn_mpe.yaml",
+        recurrent=True,
+        centralised=False,
+        learning_rate=5e-4,
+        minibatches=2,
+        clip=0.3,
+        value_weight=1.0,
+        gae_unroll=16,
+        script="baselines/IPPO/ippo_rnn_mpe.py",
+        config="ippo_rnn_mpe.yaml",
     ),
     "mappo_rnn": Variant(
-        recurrent=True, centralised=True, learning_rate=2e-3, minibatches=4, clip=0.2, value_weight=0.5,
-        gae_unroll=16, script="baselines/MAPPO/mappo_rnn_mpe.py", config="mappo_homogenous_rnn_mpe.yaml",
+        recurrent=True,
+        centralised=True,
+        learning_rate=2e-3,
+        minibatches=4,
+        clip=0.2,
+        value_weight=0.5,
+        gae_unroll=16,
+        script="baselines/MAPPO/mappo_rnn_mpe.py",
+        config="mappo_homogenous_rnn_mpe.yaml",
     ),
 }
 
@@ -651,9 +672,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num-envs", type=int, default=16)
     parser.add_argument("--num-steps", type=int, default=128, help="steps per environment and update")
     parser.add_argument("--updates", type=int, help="updates to run (default: as --total-steps makes)")
-    parser.add_argument("--total-steps", type=float, default=1e7,
-                        help="environment steps per seed over which the learning rate falls to nothing (over "
-                        "--updates, if that is longer)")
+    parser.add_argument(
+        "--total-steps",
+        type=float,
+        default=1e7,
+        help="environment steps per seed over which the learning rate falls to nothing (over "
+        "--updates, if that is longer)",
+    )
     parser.add_argument("--seeds", type=int, default=1, help="seeds trained at once, in one program")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--evaluate-episodes", type=int, default=0, help="episodes per seed, after training")

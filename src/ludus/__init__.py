@@ -10,7 +10,7 @@ from ludus.algorithms.policy_gradient.reinforce import REINFORCE
 from ludus.core.errors import NotFiniteError, UsageError
 from ludus.core.game import Environment, GameSpec, GroupSpec, TimeStep
 from ludus.core.spaces import Box, Discrete
-from ludus.envs.registry import make
+from ludus.envs.registry import make, register
 from ludus.experiment.api import evaluate, load, load_policy, resume, train
 from ludus.experiment.train import Run
 from ludus.networks.torso import Network
@@ -36,6 +36,7 @@ __all__ = [
     "load",
     "load_policy",
     "make",
+    "register",
     "resume",
     "train",
 ]

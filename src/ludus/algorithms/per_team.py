@@ -52,11 +52,7 @@ class PerTeam:
 
     def policy(self, learner: Learner) -> dict[str, Policy]:
         """The policies of all teams' groups."""
-        return {
-            name: policy
-            for team, a in self.teams.items()
-            for name, policy in a.policy(_of(learner, team)).items()
-        }
+        return {name: policy for team, a in self.teams.items() for name, policy in a.policy(_of(learner, team)).items()}
 
     def update(self, learner: Learner, rollout: Rollout, *, key: Key[Array, ""]) -> tuple[Learner, Metrics]:
         """Every team learns from its groups' part of the rollout."""

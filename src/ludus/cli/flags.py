@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import tyro
 
 from ludus.algorithms.per_team import PerTeam
 from ludus.core.errors import UsageError
-from ludus.envs.registry import make, options_of, suite
+from ludus.envs.registry import make, option_types, options_of
 from ludus.experiment.config import Config, Settings, resolve
 
 
@@ -47,7 +46,7 @@ def parse_train(arguments: list[str]) -> Given:
     words = [a for a in arguments[:2] if not a.startswith("-")]
     if len(words) < 2:
         helps = "-h" in arguments or "--help" in arguments
-        words = (words + ["ppo"])[:1] + ["matrix/rock_paper_scissors"] if helps else words
+        words = [*words, "ppo"][:1] + ["matrix/rock_paper_scissors"] if helps else words
         if not helps:
             raise UsageError("usage: ludus train ALGORITHM ENVIRONMENT [flags], e.g. ludus train ppo mpe/simple_spread")
     algorithm, environment = words
@@ -107,7 +106,7 @@ def _value_of(arguments: list[str], flag: str) -> str | None:
 
 def _options_class(environment: str, given: dict[str, Any]) -> Any:
     """An instance of a dataclass with the game's plain options, for flags --env.NAME; None if there are none."""
-    hints = typing.get_type_hints(suite(environment.partition("/")[0]).make)
+    hints = option_types(environment)
     plain = {k: v for k, v in options_of(environment).items() if hints.get(k) is not Any}
     if not plain:
         return None

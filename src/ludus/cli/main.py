@@ -161,7 +161,10 @@ def describe(arguments: list[str]) -> int:
             }
             for g in spec.groups
         },
-        "options": {k: v if isinstance(v, int | float | str | bool | None) else str(v) for k, v in options_of(given.environment).items()},
+        "options": {
+            k: v if isinstance(v, int | float | str | bool | None) else str(v)
+            for k, v in options_of(given.environment).items()
+        },
     }
     if given.json:
         _print_json(found)
@@ -202,10 +205,18 @@ def _trained(run: Any, *, as_json: bool, quiet: bool) -> int:
         _print_json({"run": str(run.path), "steps": run.history[-1]["steps"], "evaluations": list(last.values())})
     elif not quiet:
         for seed, row in last.items():
-            means = ", ".join(f"{g} {m:.3f} [{row['interval'][g][0]:.3f}, {row['interval'][g][1]:.3f}]" for g, m in row["mean_return"].items())
-            rates = "".join(f", {k.replace('_', ' ')} {row[k]:.3f}" for k in ("win_rate", "draw_rate", "loss_rate") if k in row)
+            means = ", ".join(
+                f"{g} {m:.3f} [{row['interval'][g][0]:.3f}, {row['interval'][g][1]:.3f}]"
+                for g, m in row["mean_return"].items()
+            )
+            rates = "".join(
+                f", {k.replace('_', ' ')} {row[k]:.3f}" for k in ("win_rate", "draw_rate", "loss_rate") if k in row
+            )
             versus = f" against {row['against']} play" if row["against"] else ""
-            print(f"seed {seed}: return per agent{versus} (mean of {row['episodes']} episodes, 95 % interval): {means}{rates}")
+            print(
+                f"seed {seed}: return per agent{versus} (mean of {row['episodes']} episodes, 95 % interval): "
+                f"{means}{rates}"
+            )
         print(f"run: {run.path}")
     return 0
 
@@ -223,8 +234,8 @@ def _dry_run(given: Any) -> int:
     for path, value in _flat(config.to_dict()):
         print(f"{path:<34} {value!s:<24} {origin.get(path, 'default')}")
     print(
-        f"{program.calls * program.steps_per_call:,} steps in {program.calls * program.iterations_per_call:,} iterations of "
-        f"{program.steps_per_iteration:,}, on {program.devices} device(s)"
+        f"{program.calls * program.steps_per_call:,} steps in {program.calls * program.iterations_per_call:,} "
+        f"iterations of {program.steps_per_iteration:,}, on {program.devices} device(s)"
     )
     return 0
 

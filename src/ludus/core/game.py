@@ -79,7 +79,7 @@ class GameSpec:
 class TimeStep(eqx.Module):
     """What a game shows at one moment. Dictionaries are keyed by group; slots and agents as in `GroupSpec`."""
 
-    observation: dict[str, Shaped[Array, slot *observation]]
+    observation: dict[str, Shaped[Array, slot * observation]]
     legal: dict[str, Bool[Array, "slot action"]]  # only groups with `masked`
     acting: dict[str, Bool[Array, " agent"]]  # who moves now; a dead or waiting agent does not
     reward: dict[str, Float[Array, " agent"]]  # for the step that led here

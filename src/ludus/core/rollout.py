@@ -51,6 +51,4 @@ class Rollout(eqx.Module):
     def restrict(self, names: tuple[str, ...]) -> Rollout:
         """The same rollout with only these groups."""
         groups = {name: group for name, group in self.groups.items() if name in names}
-        return Rollout(
-            groups, self.state, self.start, self.terminated, self.truncated, self.last_time, self.progress
-        )
+        return Rollout(groups, self.state, self.start, self.terminated, self.truncated, self.last_time, self.progress)

@@ -55,7 +55,7 @@ class Gymnax:
         action = actions["agent"][0]
         space = self.spec.groups[0].action
         if isinstance(space, Box):
-            action = jnp.clip(action, space.low, space.high)
+            action = jnp.clip(action, jnp.asarray(space.low), jnp.asarray(space.high))
         observation, state, reward, terminated, _ = self.suite.step_env(key, state, action, self.params)
         terminated = jnp.asarray(terminated, bool)
         truncated = self.suite.is_truncated(state, self.params) & ~terminated

@@ -55,7 +55,11 @@ _SCENARIOS: dict[str, tuple[str, RewardKind, dict[str, tuple[str, str]]]] = {
             "agent": ("prey", "prey"),
         },
     ),
-    "simple_facmac": ("MPE_simple_facmac_v1", "common", {"adversary": ("predators", "predators"), "agent": ("prey", "prey")}),
+    "simple_facmac": (
+        "MPE_simple_facmac_v1",
+        "common",
+        {"adversary": ("predators", "predators"), "agent": ("prey", "prey")},
+    ),
 }
 NAMES = tuple(_SCENARIOS)
 
@@ -65,7 +69,7 @@ class MPE:
 
     def __init__(self, name: str, **options: Any):
         identifier, kind, roles = _SCENARIOS[name]
-        self.suite = jaxmarl.make(identifier, **options)
+        self.suite: Any = jaxmarl.make(identifier, **options)
         by_role: dict[str, list[str]] = {}
         for agent in self.suite.agents:
             by_role.setdefault(agent.rsplit("_", 1)[0], []).append(agent)
@@ -102,7 +106,7 @@ class MPE:
             key = jax.random.key(0)
         moves = unstack(actions, self.members)
         observation, state, reward, done, _ = self.suite.step_env(key, state, moves)
-        return state, self._show(observation, stack_rewards(reward, self.members), done["__all__"])
+        return state, self._show(observation, stack_rewards(reward, self.members), jnp.asarray(done["__all__"], bool))
 
     def render(self, states: list[Any], path: str) -> None:
         """Draw the states of one episode as a GIF."""

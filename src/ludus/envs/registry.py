@@ -7,6 +7,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import typing
+from collections.abc import Callable
 from typing import Any
 
 from ludus.core.errors import UsageError, nearest, unknown
@@ -28,6 +30,50 @@ SUITES: dict[str, tuple[str, str | None, str | None]] = {
     "connector": ("ludus.envs.connector", "jumanji", "jumanji"),
     "gym": ("ludus.envs.gym", "gymnax", "gymnax"),
 }
+
+
+_REGISTERED: dict[str, Callable[..., Environment]] = {}
+
+
+def register(name: str, make: Callable[..., Environment]) -> None:
+    """Let `make(name, **options)` give a game of one's own; `make`'s keyword-only parameters are its options.
+
+    For the command line, where nothing is registered, `module:function` names such a function too.
+    """
+    if name.partition("/")[0] in SUITES or ":" in name:
+        raise UsageError(f"the name '{name}' is taken by a suite, or has a colon; choose another")
+    _REGISTERED[name] = make
+
+
+def _own(name: str) -> Callable[..., Environment] | None:
+    """A registered game's function, or the one that `module:function` names; None for suites' games."""
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    if ":" not in name:
+        return None
+    module_name, _, function = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # modules beside the user, as with `python -m`
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(f"cannot import '{module_name}' for the environment '{name}': {error}") from error
+    if not callable(getattr(module, function, None)):
+        raise UsageError(f"'{module_name}' has no function '{function}'{nearest(function, dir(module))}")
+    found: Callable[..., Environment] = getattr(module, function)
+    return found
+
+
+def maker(name: str) -> Callable[..., Environment]:
+    """The function that makes a game; its keyword-only parameters are the game's options."""
+    own = _own(name)
+    if own is not None:
+        return own
+    prefix = name.partition("/")[0]
+    if prefix not in SUITES:
+        raise _unknown_game(name)
+    found: Callable[..., Environment] = suite(prefix).make
+    return found
 
 
 def suite(name: str) -> Any:
@@ -65,24 +111,18 @@ def make(name: str, **options: Any) -> Environment:
 
     Raises `UsageError` for an unknown suite, game or option, with the nearest right one.
     """
+    function = maker(name)
     prefix, _, rest = name.partition("/")
-    if prefix not in SUITES:
-        raise _unknown_game(name)
-    module = suite(prefix)
-    if rest not in module.NAMES:
+    own = _own(name) is not None
+    if not own and rest not in suite(prefix).NAMES:
         raise unknown("environment", name, names(prefix))
-    accepted = {
-        parameter.name
-        for parameter in inspect.signature(module.make).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    accepted = options_of(name)
     for option in options:
         if option not in accepted:
             hint = nearest(option, accepted) or f"; it takes: {', '.join(sorted(accepted)) or 'none'}"
             raise UsageError(f"'{name}' has no option '{option}'{hint}")
     with contextlib.redirect_stdout(sys.stderr):
-        environment: Environment = module.make(rest, **options)
-    return environment
+        return function(**options) if own else function(rest, **options)
 
 
 def _unknown_game(name: str) -> UsageError:
@@ -92,6 +132,10 @@ def _unknown_game(name: str) -> UsageError:
 
 def options_of(name: str) -> dict[str, Any]:
     """The options of a game with their defaults."""
-    prefix = name.partition("/")[0]
-    signature = inspect.signature(suite(prefix).make)
-    return {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
+    parameters = inspect.signature(maker(name)).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+def option_types(name: str) -> dict[str, Any]:
+    """The types of a game's options."""
+    return typing.get_type_hints(maker(name))

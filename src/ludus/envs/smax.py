@@ -50,7 +50,13 @@ class SMAX:
             symmetric=not self.versus,
             horizon=self.suite.max_steps + 1,
             truncates=True,
+            win_return=self._win_return(),
         )
+
+    def _win_return(self) -> float:
+        """What a side's return exceeds only if it won: the damage it dealt adds up to 1, the bonus comes on top."""
+        bonus = float(self.suite.won_battle_bonus)
+        return bonus / 2 if self.suite.use_self_play_reward else 1.0 + bonus / 2
 
     def _show(self, observation: dict[str, Array], state: Any, reward: dict[str, Array], done: Array) -> TimeStep:
         alive = self._battle(state).unit_alive

@@ -1,4 +1,4 @@
-"""The configuration of a training run: built from defaults, a preset, a TOML file and flags, each value's origin kept."""
+"""The configuration of a run, from defaults, a preset, a TOML file and flags; each value's origin is kept."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import tomli_w
 from ludus.algorithms.per_team import PerTeam
 from ludus.algorithms.registry import make_algorithm, name_of
 from ludus.core.errors import UsageError, nearest
-from ludus.envs.registry import options_of
+from ludus.envs.registry import option_types, options_of
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def preset(algorithm: str, environment: str) -> dict[str, Any]:
     """
     suite = environment.partition("/")[0]
     file = resources.files("ludus.experiment") / "presets" / f"{suite}.toml"
-    if not file.is_file():
+    if not suite.isidentifier() or not file.is_file():
         return {}
     tables = tomllib.loads(file.read_text()).get(algorithm, {})
     found: dict[str, Any] = tables.get(environment, tables.get(suite, {}))
@@ -218,10 +218,7 @@ def check_options(environment: str, options: dict[str, Any]) -> dict[str, Any]:
     """Options of a game, with names and types checked."""
     if not options:
         return {}
-    from ludus.envs.registry import suite
-
-    known = options_of(environment)
-    hints = typing.get_type_hints(suite(environment.partition("/")[0]).make)
+    known, hints = options_of(environment), option_types(environment)
     for name, value in options.items():
         if name not in known:
             hint = nearest(name, known) or f"; it takes: {', '.join(sorted(known)) or 'none'}"

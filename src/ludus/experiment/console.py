@@ -69,7 +69,11 @@ class Screen:
     def __init__(self) -> None:
         self.console = Console(stderr=True)
         self.progress = Progress(
-            TextColumn("[bold]training"), BarColumn(None), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn()
+            TextColumn("[bold]training"),
+            BarColumn(None),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeRemainingColumn(),
         )
         self.task = self.progress.add_task("train", total=1)
         self.live = Live(self.progress, console=self.console, refresh_per_second=4, transient=False)

@@ -87,7 +87,7 @@ class Match:
         if against is None:
             results = self.evaluator(policies, episodes, key, explore=explore)
             return _summarise(spec, [(None, results)])
-        parts = []
+        parts: list[tuple[str | None, Results]] = []
         shares = np.full(len(spec.teams), episodes // len(spec.teams))
         shares[: episodes % len(spec.teams)] += 1
         for i, (team, share) in enumerate(zip(spec.teams, shares, strict=True)):

@@ -146,7 +146,9 @@ def _plot(series: list[Series], environment: str, group: str) -> bytes:
         middle = [mean_interval(column) for column in table.T]
         line = axes.plot(grid, [m for m, _ in middle], label=f"{s.label} ({len(curves)} seeds)")[0]
         if len(curves) > 1:
-            axes.fill_between(grid, [i[0] for _, i in middle], [i[1] for _, i in middle], alpha=0.2, color=line.get_color())
+            axes.fill_between(
+                grid, [i[0] for _, i in middle], [i[1] for _, i in middle], alpha=0.2, color=line.get_color()
+            )
     axes.set(xlabel="environment steps", ylabel="episode return per agent", title=f"{environment}, {group}")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -185,13 +187,15 @@ def _page(rows: list[dict[str, Any]], figures: list[tuple[str, bytes, Path]]) ->
         "interquartile mean", "95 % bootstrap interval", "seconds",
     )  # fmt: skip
     images = "".join(
-        f'<figure><img alt="{html.escape(title)}" src="data:image/png;base64,{base64.b64encode(data).decode()}"></figure>'
+        f'<figure><img alt="{html.escape(title)}" '
+        f'src="data:image/png;base64,{base64.b64encode(data).decode()}"></figure>'
         for title, data, _ in figures
     )
     return (
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>Ludus report</title>"
         "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem}"
-        "table{border-collapse:collapse;font-size:14px}td,th{border:1px solid #ccc;padding:.3rem .6rem;text-align:right}"
+        "table{border-collapse:collapse;font-size:14px}td,th{border:1px solid #ccc;padding:.3rem .6rem;"
+        "text-align:right}"
         "td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}img{max-width:100%}figure{margin:1rem 0}</style>"
         "<h1>Ludus report</h1><p>Returns are episode returns per agent: the mean over a group's agents. Final values "
         "are those of the last evaluation of each seed.</p>"

@@ -125,10 +125,10 @@ class Trainer:
         every = self.config.settings.evaluate_every
         return call * self.program.steps_per_call // every if every else 0
 
-    def _row(self, report: Report, call: int, calls_per_second: float) -> None:
-        report = jax.tree.map(np.asarray, report)
+    def _row(self, raw: Report, call: int, calls_per_second: float) -> None:
+        report: Any = jax.tree.map(np.asarray, raw)
         steps, settings = call * self.program.steps_per_call, self.config.settings
-        rows = []
+        rows: list[dict[str, Any]] = []
         for k in range(settings.seeds):
             count = float(report.episodes.count[k])
             rows.append(

@@ -52,7 +52,7 @@ def generalised_advantages(
     of episodes truncated at that step; `*_known` says where an agent acts there, so that its value exists.
     """
 
-    def backward(carry: _Carry, step: tuple[Array, "..."]) -> tuple[_Carry, tuple[Array, "..."]]:
+    def backward(carry: _Carry, step: tuple[Array, ...]) -> tuple[_Carry, tuple[Array, ...]]:
         """One acting step earlier."""
         r, v, act, term, trunc, v_last, last_ok = step
         ended = (term | trunc)[:, None]

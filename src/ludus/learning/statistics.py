@@ -18,9 +18,7 @@ def share_of_mean(x: Float[Array, "..."], mask: Bool[Array, "..."]) -> Float[Arr
     return jnp.sum(jnp.where(mask, x, 0.0)) / jnp.maximum(count, 1.0)
 
 
-def masked_moments(
-    x: Float[Array, "..."], mask: Bool[Array, "..."]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
+def masked_moments(x: Float[Array, "..."], mask: Bool[Array, "..."]) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """Mean and variance of the masked entries over all shards."""
     mean = sum_over_shards(share_of_mean(x, mask))
     return mean, sum_over_shards(share_of_mean(jnp.square(x - mean), mask))

@@ -41,7 +41,7 @@ class GRU(eqx.Module):
         self,
         x: Float[Array, "time *batch in"],
         h: Float[Array, "*batch size"],
-        start: Bool[Array, time *batch],
+        start: Bool[Array, time * batch],
     ) -> Float[Array, "time *batch size"]:
         """All steps; memory is cleared before the steps where `start` holds."""
         batch = x.shape[1:-1]
@@ -51,7 +51,7 @@ class GRU(eqx.Module):
         return y.reshape(x.shape[0], *batch, self.size)
 
 
-def _cell(x: Array, h: Array, recurrent: Array, bias: Array) -> tuple[Array, tuple[Array, "..."]]:
+def _cell(x: Array, h: Array, recurrent: Array, bias: Array) -> tuple[Array, tuple[Array, ...]]:
     """One step from projected inputs; also returns the gates for the backward pass."""
     size = h.shape[-1]
     u = h @ recurrent
@@ -69,7 +69,7 @@ def _unroll(x: Array, h: Array, kept: Array, recurrent: Array, bias: Array) -> A
 
 
 def _unroll_forward(x: Array, h: Array, kept: Array, recurrent: Array, bias: Array) -> tuple[Array, tuple]:
-    def forward(h: Array, step: tuple[Array, Array]) -> tuple[Array, tuple[Array, "..."]]:
+    def forward(h: Array, step: tuple[Array, Array]) -> tuple[Array, tuple[Array, ...]]:
         x_t, kept_t = step
         h = h * kept_t
         h_next, residuals = _cell(x_t, h, recurrent, bias)
@@ -84,7 +84,7 @@ def _unroll_backward(residuals: tuple, dy: Array) -> tuple:
     size = n.shape[-1]
     transposed = recurrent.T
 
-    def backward(dh: Array, step: tuple[Array, "..."]) -> tuple[Array, tuple[Array, Array]]:
+    def backward(dh: Array, step: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
         dy_t, h, gates_t, n_t, inner_t, kept_t = step
         r, z = gates_t[..., :size], gates_t[..., size:]
         dh = dh + dy_t

@@ -69,7 +69,5 @@ class Conv(eqx.Module):
 
     def __call__(self, x: Float[Array, "*batch height width in"]) -> Float[Array, "*batch height width out"]:
         flat = x.reshape(-1, *x.shape[-3:])
-        y = jax.lax.conv_general_dilated(
-            flat, self.weight, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
+        y = jax.lax.conv_general_dilated(flat, self.weight, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
         return y.reshape(*x.shape[:-1], -1) + self.bias

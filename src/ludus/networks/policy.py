@@ -125,7 +125,11 @@ class IndependentPolicy(eqx.Module):
         if self.stack.torso.recurrent and isinstance(memory, tuple):
             memory = self.initial_memory(observation.shape[: axis + 1])
         if agent is None:
-            row_axes = (axis, None if legal is None else axis, axis if self.stack.torso.recurrent else None)
+            row_axes: tuple[int | None, ...] = (
+                axis,
+                None if legal is None else axis,
+                axis if self.stack.torso.recurrent else None,
+            )
         else:
             row_axes = (None, None, None)
 
@@ -195,7 +199,8 @@ def build(architecture: dict[str, Any]) -> NetworkPolicy | IndependentPolicy:
             else Box(tuple(action["shape"]), bound(action["low"]), bound(action["high"])),
         }
     )
-    network = Network(**{k: tuple(v) if isinstance(v, list) else v for k, v in architecture["network"].items()})
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in architecture["network"].items()}
+    network = Network(**fields)
     init = lambda key: NetworkPolicy.init(group, network, agent_ids=architecture["agent_ids"], key=key)
     if architecture["kind"] == "shared":
         return init(jax.random.key(0))

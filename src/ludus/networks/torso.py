@@ -76,9 +76,7 @@ class Torso(eqx.Module):
         key_conv, key_before, key_gru, key_after = jax.random.split(key, 4)
         channels = (shape[-1], *network.conv) if network.conv else ()
         conv_keys = jax.random.split(key_conv, max(len(network.conv), 1))
-        conv = tuple(
-            Conv.init(a, b, key=k) for a, b, k in zip(channels[:-1], channels[1:], conv_keys, strict=False)
-        )
+        conv = tuple(Conv.init(a, b, key=k) for a, b, k in zip(channels[:-1], channels[1:], conv_keys, strict=False))
         size = 1
         for n in shape[:-1] + (channels[-1:] or shape[-1:]):
             size *= n
@@ -149,7 +147,7 @@ def _unroll_seats(
     """Unroll where row s of a step updates the memory of agent `seat[s]`, if that agent acts."""
     agents = memory.shape[1]
 
-    def forward(h: Array, step: tuple[Array, "..."]) -> tuple[Array, tuple[Array, Array]]:
+    def forward(h: Array, step: tuple[Array, ...]) -> tuple[Array, tuple[Array, Array]]:
         x_t, start_t, seat_t, acting_t = step
         h = jnp.where(start_t[:, None, None], 0.0, h)
         y = gru.step(x_t, jnp.take_along_axis(h, seat_t[..., None], axis=1))

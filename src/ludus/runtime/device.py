@@ -105,12 +105,13 @@ class Program:
     def _spread(self, tree: Any, spec: P) -> Any:
         return jax.tree.map(lambda _: spec, tree)
 
-    def _specs(self, state: TrainState) -> TrainState:
-        both, seed = P(SEED_AXIS, ENV_AXIS), P(SEED_AXIS)
+    def _specs(self, state: TrainState) -> Any:
+        both: Any = P(SEED_AXIS, ENV_AXIS)
+        seed: Any = P(SEED_AXIS)
         learner = Learner(self._spread(state.learner.shared, seed), self._spread(state.learner.per_env, both))
         return TrainState(learner, self._spread(state.actors, both), seed, seed)
 
-    def shardings(self, state: TrainState) -> TrainState:
+    def shardings(self, state: TrainState) -> Any:
         """Where each array of a state lives."""
         specs = self._specs(state)
         return jax.tree.map(lambda s: NamedSharding(self.mesh, s), specs, is_leaf=lambda x: isinstance(x, P))

@@ -15,7 +15,7 @@ def save_policy_file(path: Path, policy: Any, architecture: dict[str, Any]) -> N
 
 
 def load_policy_file(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A policy file's arrays and architecture. Raises `UsageError` if the file is none, `DamagedFileError` if broken."""
+    """A policy file's arrays and architecture. Raises `UsageError` if it is none, `DamagedFileError` if broken."""
     if not path.is_file():
         raise UsageError(f"there is no policy file {path}")
     arrays, metadata = read_arrays(path)

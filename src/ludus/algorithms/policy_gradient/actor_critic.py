@@ -16,7 +16,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Key
 
-from ludus.algorithms.policy_gradient.batch import Batch, Models, prepare
+from ludus.algorithms.policy_gradient.batch import Batch
+from ludus.algorithms.policy_gradient.capabilities import misfit
+from ludus.algorithms.policy_gradient.estimate import prepare
+from ludus.algorithms.policy_gradient.models import Models
 from ludus.algorithms.policy_gradient.view import central_size, view
 from ludus.core.algorithm import Learner, Metrics
 from ludus.core.game import GameSpec, GroupSpec
@@ -76,31 +79,7 @@ class ActorCritic:
 
     def check(self, spec: GameSpec, num_envs: int) -> str | None:
         """See `ludus.core.algorithm.Algorithm.check`."""
-        name = type(self).__name__
-        for group in spec.groups:
-            bounded = getattr(group.action, "bounded", True)
-            if not bounded:
-                return f"{name} needs bounded continuous actions, but those of group '{group.name}' have no bounds"
-            if self.network.conv and len(group.observation.shape) != 3:
-                return (
-                    f"network.conv needs observations of shape (height, width, channels), but group '{group.name}' "
-                    f"of {spec.name} has {group.observation.shape}; use network.hidden alone"
-                )
-            if self.critic == "central" and group.slots != group.size and spec.state is None:
-                return (
-                    f"a central critic needs the global state or all observations at once, but {spec.name} shows only "
-                    f"the mover's; ppo with its local critic fits"
-                )
-        if self.share_torso and self.critic == "central":
-            return "share_torso needs a local critic: a central critic has other inputs than the policy"
-        size, unit = (num_envs, "environments per device") if self.network.memory != "none" else (
-            self.rollout_length,
-            "steps of a rollout",
-        )
-        if size % self.minibatches:
-            fits = max(m for m in range(1, self.minibatches + 1) if size % m == 0)
-            return f"{self.minibatches} minibatches do not divide {size} {unit}; {fits} would"
-        return None
+        return misfit(self, spec, num_envs)
 
     def init(self, spec: GameSpec, num_envs: int, *, key: Key[Array, ""]) -> Learner:
         """Fresh parameters for every group."""

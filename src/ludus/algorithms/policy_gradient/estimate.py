@@ -1,0 +1,103 @@
+"""From a view to a batch: values of before the update, and the advantages that they give."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from ludus.algorithms.policy_gradient.batch import Batch
+from ludus.algorithms.policy_gradient.models import Models
+from ludus.algorithms.policy_gradient.view import View, to_agents, to_slots
+from ludus.core.policy import Memory
+from ludus.core.rollout import Rollout
+from ludus.learning.returns import generalised_advantages
+from ludus.learning.statistics import ValueNormaliser
+
+
+class Estimation(Protocol):
+    """How a method estimates advantages; see `ActorCritic` for the fields."""
+
+    @property
+    def discount(self) -> float:
+        """γ per acting step."""
+        ...
+
+    @property
+    def trace(self) -> float:
+        """λ."""
+        ...
+
+    @property
+    def normalise_values(self) -> bool:
+        """Whether critics predict normalised values."""
+        ...
+
+    @property
+    def baseline(self) -> bool:
+        """Whether values are subtracted from returns."""
+        ...
+
+    def knows_next(self, acting: Array) -> Array:
+        """Whether the future of an agent that is (not) `acting` at a cut may be bootstrapped."""
+        ...
+
+    def scale_advantages(self, advantage: Array, weight: Array) -> Array:
+        """What the policy's loss sees of them."""
+        ...
+
+
+def prepare(
+    method: Estimation,
+    models: Models,
+    normaliser: ValueNormaliser,
+    critic_memory: Memory,
+    own: View,
+    rollout: Rollout,
+) -> tuple[Batch, Memory, ValueNormaliser]:
+    """Estimate advantages with the values of before the update."""
+    value, next_value, last_value, kept = models.values(own, critic_memory, rollout)
+    restore = normaliser.restore if method.normalise_values else (lambda x: x)
+    agents = own.reward.shape[-1]
+    value, next_value = restore(value), restore(next_value)
+    if not method.baseline:
+        value = jnp.zeros_like(value)
+    spread = lambda x: to_agents(x, agents)
+    last, known = jnp.zeros_like(own.reward), jnp.zeros_like(own.now.acting)
+    if own.last is not None and last_value is not None and rollout.last_time is not None:
+        at = (rollout.last_time, jnp.arange(own.reward.shape[1]))
+        last = last.at[at].set(spread(restore(last_value)), mode="drop")
+        known = known.at[at].set(own.last.acting, mode="drop")
+    estimate = generalised_advantages(
+        reward=own.reward,
+        value=spread(value),
+        acting=own.now.acting,
+        terminated=rollout.terminated,
+        truncated=rollout.truncated,
+        next_value=spread(next_value),
+        next_known=method.knows_next(own.next.acting),
+        last_value=last,
+        last_known=method.knows_next(known),
+        discount=method.discount,
+        trace=method.trace,
+    )
+    seat = own.now.seat
+    weight = to_slots(estimate.valid, seat)
+    target = to_slots(estimate.target, seat)
+    if method.normalise_values:
+        normaliser = normaliser.update(target, weight)
+    batch = Batch(
+        now=own.now,
+        start=rollout.start,
+        legal=own.legal,
+        action=own.action,
+        log_prob=own.log_prob,
+        advantage=method.scale_advantages(to_slots(estimate.advantage, seat), weight),
+        target=target,
+        old_value=value,
+        weight=weight,
+        memory=own.memory,
+        critic_memory=critic_memory,
+    )
+    return batch, kept, normaliser
