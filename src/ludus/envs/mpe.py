@@ -69,7 +69,8 @@ class MPE:
 
     def __init__(self, name: str, **options: Any):
         identifier, kind, roles = _SCENARIOS[name]
-        self.suite: Any = jaxmarl.make(identifier, **options)
+        suite: Any = jaxmarl.make(identifier, **options)
+        self.suite = suite
         by_role: dict[str, list[str]] = {}
         for agent in self.suite.agents:
             by_role.setdefault(agent.rsplit("_", 1)[0], []).append(agent)
@@ -80,10 +81,10 @@ class MPE:
             groups,
             kind,
             symmetric=len(groups) == 1,
-            horizon=self.suite.max_steps + 1,
+            horizon=suite.max_steps + 1,
             truncates=True,
         )
-        self.noisy = bool(np.any(self.suite.u_noise) or np.any(self.suite.c_noise))
+        self.noisy = bool(np.any(suite.u_noise) or np.any(suite.c_noise))
 
     def _show(self, observation: dict[str, Array], reward: dict[str, Array], truncated: Array) -> TimeStep:
         return TimeStep(

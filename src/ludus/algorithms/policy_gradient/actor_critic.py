@@ -7,8 +7,8 @@ own optimiser and its own gradient clipping, so that agents cannot influence eac
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -19,7 +19,8 @@ from jaxtyping import Array, Float, Key
 from ludus.algorithms.policy_gradient.batch import Batch
 from ludus.algorithms.policy_gradient.capabilities import misfit
 from ludus.algorithms.policy_gradient.estimate import prepare
-from ludus.algorithms.policy_gradient.models import Models
+from ludus.algorithms.policy_gradient.hyperparameters import Hyperparameters
+from ludus.algorithms.policy_gradient.models import GroupLearner, Models
 from ludus.algorithms.policy_gradient.view import central_size, view
 from ludus.core.algorithm import Learner, Metrics
 from ludus.core.game import GameSpec, GroupSpec
@@ -28,49 +29,11 @@ from ludus.core.rollout import Rollout
 from ludus.core.sharding import sum_over_shards
 from ludus.learning.statistics import ValueNormaliser
 from ludus.networks.policy import IndependentPolicy, NetworkPolicy, architecture
-from ludus.networks.torso import Network
-
-
-class GroupLearner(eqx.Module):
-    """Parameters, optimiser state and value normaliser of one group; stacked over agents if independent."""
-
-    models: Models
-    optimiser: Any
-    normaliser: ValueNormaliser
 
 
 @dataclass(frozen=True)
-class ActorCritic:
-    """Hyperparameters that all policy-gradient methods have."""
-
-    learning_rate: float = 3e-4
-    """Step size of Adam."""
-    anneal: bool = True
-    """Whether the step size falls linearly to zero over the planned steps."""
-    discount: float = 0.99
-    """Discount factor per acting step."""
-    trace: float = 0.95
-    """λ of generalised advantage estimation: 0 is one-step, 1 Monte Carlo with the critic as baseline."""
-    entropy_weight: float = 0.01
-    """Weight of the entropy bonus."""
-    value_weight: float = 0.5
-    """Weight of the critic's loss."""
-    max_grad_norm: float = 0.5
-    """Gradients of a larger global norm are scaled down to it."""
-    rollout_length: int = 128
-    """Steps of every environment that one update consumes."""
-    parameters: Literal["shared", "independent"] = "shared"
-    """One set of parameters for the agents of a group, or one for each."""
-    critic: Literal["local", "central"] = "local"
-    """Whether critics see their agent's observation, or the global state (else all observations)."""
-    agent_ids: bool = False
-    """Append a one-hot agent number to observations, so that agents with shared parameters can differ."""
-    normalise_values: bool = False
-    """Critics predict targets divided by their running deviation, as in MAPPO."""
-    network: Network = field(default_factory=Network)
-    """The policy's network; the critic has its own of the same shape."""
-    share_torso: bool = False
-    """Policy and critic share all layers but the last."""
+class ActorCritic(Hyperparameters):
+    """What all policy-gradient methods do; see the module."""
 
     # What methods with one gradient step a rollout and a critic leave as it is.
     epochs = 1

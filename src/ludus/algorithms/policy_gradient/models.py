@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from ludus.algorithms.policy_gradient.batch import Batch
 from ludus.algorithms.policy_gradient.view import Glimpse, View
 from ludus.core.policy import Memory
 from ludus.core.rollout import Rollout
+from ludus.learning.statistics import ValueNormaliser
 from ludus.networks.distributions import Distribution
 from ludus.networks.layers import Linear
 from ludus.networks.policy import NetworkPolicy, feature_size
@@ -73,3 +76,11 @@ class Models(eqx.Module):
             last = value_at(own.last, before)
         kept = critic_memory if self.critic is None else final
         return self.value(features)[..., 0], value_at(own.next, final), last, kept
+
+
+class GroupLearner(eqx.Module):
+    """Parameters, optimiser state and value normaliser of one group; stacked over agents if independent."""
+
+    models: Models
+    optimiser: Any
+    normaliser: ValueNormaliser
