@@ -155,12 +155,7 @@ def _at(agent: Int[Array, "..."], axis: int, ndim: int) -> Int[Array, "..."]:
 
 def feature_size(torso: Torso) -> int:
     """The width of a torso's features."""
-    for layers in (torso.after, *(() if torso.gru else (torso.before,))):
-        if layers.linears:
-            return int(layers.linears[-1].weight.shape[-1])
-    if torso.gru is not None:
-        return torso.gru.size
-    raise ValueError("a network needs at least one hidden layer")
+    return int(torso.after.linears[-1].weight.shape[-1]) if torso.after.linears else torso.core_size
 
 
 def architecture(group: GroupSpec, network: Network, *, independent: bool, agent_ids: bool) -> dict[str, Any]:

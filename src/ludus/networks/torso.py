@@ -113,32 +113,49 @@ class Torso(eqx.Module):
         self, x: Shaped[Array, "..."], memory: Memory, agent: Int[Array, "..."] | None = None
     ) -> tuple[Float[Array, "... feature"], Memory]:
         """One step for any leading axes; memory has the same."""
+        core, memory = self.step_core(x, memory, agent)
+        return self.after(core), memory
+
+    def step_core(
+        self, x: Shaped[Array, "..."], memory: Memory, agent: Int[Array, "..."] | None = None
+    ) -> tuple[Float[Array, "... core"], Memory]:
+        """One step, without the layers after memory."""
         features = self._encode(x, agent)
         if self.gru is not None:
             features = memory = self.gru.step(features, memory)
-        return self.after(features), memory
+        return features, memory
 
-    def unroll(
+    def unroll_core(
         self,
         x: Shaped[Array, "time env slot ..."],
         memory: Memory,
         start: Bool[Array, "time env"],
         seat: Int[Array, "time env slot"] | None = None,
         acting: Bool[Array, "time env agent"] | None = None,
-    ) -> tuple[Float[Array, "time env slot feature"], Memory]:
-        """All steps of a rollout; the second result is memory after every step, `[time, env, agent, size]`.
+    ) -> tuple[Float[Array, "time env slot core"], Memory]:
+        """All steps of a rollout, without the layers after memory; the second result is memory after every step,
+        `[time, env, agent, size]`.
 
         With `seat`, each row belongs to that agent of the group, and only the memory of agents that act changes.
         """
         features = self._encode(x, seat)
         if self.gru is None:
-            return self.after(features), ()
+            return features, ()
         if seat is None:
             begins = jnp.broadcast_to(start[:, :, None], features.shape[:3])
             memories = features = self.gru.unroll(features, memory, begins)
         else:
             features, memories = _unroll_seats(self.gru, features, memory, start, seat, acting)
-        return self.after(features), memories
+        return features, memories
+
+    @property
+    def core_size(self) -> int:
+        """The width of what the layers after memory read."""
+        if self.gru is not None:
+            return self.gru.size
+        if not self.before.linears:
+            raise ValueError("a network needs at least one hidden layer")
+        return int(self.before.linears[-1].weight.shape[-1])
 
 
 def _unroll_seats(

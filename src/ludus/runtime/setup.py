@@ -22,7 +22,7 @@ def configure(*, host_devices: int | None = None) -> None:
             jax.config.update("jax_num_cpu_devices", host_devices)
         except RuntimeError:
             pass  # JAX is already in use: it keeps the devices it has
-    if os.environ.get("LUDUS_COMPILE_CACHE", "1") != "0" and not jax.config.read("jax_compilation_cache_dir"):
+    if os.environ.get("LUDUS_COMPILE_CACHE", "1") != "0" and not getattr(jax.config, "jax_compilation_cache_dir", None):
         jax.config.update("jax_compilation_cache_dir", platformdirs.user_cache_dir("ludus") + "/xla")
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

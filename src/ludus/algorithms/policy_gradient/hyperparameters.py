@@ -39,4 +39,4 @@ class Hyperparameters:
     network: Network = field(default_factory=Network)
     """The policy's network; the critic has its own of the same shape."""
     share_torso: bool = False
-    """Policy and critic share all layers but the last."""
+    """Policy and critic share all layers up to memory; those after it, and the heads, are their own."""

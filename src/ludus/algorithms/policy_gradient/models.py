@@ -17,14 +17,15 @@ from ludus.learning.statistics import ValueNormaliser
 from ludus.networks.distributions import Distribution
 from ludus.networks.layers import Linear
 from ludus.networks.policy import NetworkPolicy, feature_size
-from ludus.networks.torso import Network, Torso
+from ludus.networks.torso import Layers, Network, Torso
 
 
 class Models(eqx.Module):
-    """A policy and its critic; without a torso of its own the critic reads the policy's features."""
+    """A policy and its critic; without a torso of its own the critic reads the core of the policy's."""
 
     policy: NetworkPolicy
     critic: Torso | None
+    after: Layers | None  # a torso-less critic's own layers
     value: Linear
 
     @staticmethod
@@ -40,34 +41,43 @@ class Models(eqx.Module):
         """A critic for inputs of this shape."""
         key_torso, key_value = jax.random.split(key)
         if share:
-            return Models(policy, None, Linear.init(feature_size(policy.torso), 1, key=key_value, scale=1.0))
+            core = policy.torso.core_size
+            after = Layers.init(core, network.after, network, key=key_torso)
+            width = network.after[-1] if network.after else core
+            return Models(policy, None, after, Linear.init(width, 1, key=key_value, scale=1.0))
         torso = Torso.init(shape, network, agents=agents, key=key_torso)
-        return Models(policy, torso, Linear.init(feature_size(torso), 1, key=key_value, scale=1.0))
+        return Models(policy, torso, None, Linear.init(feature_size(torso), 1, key=key_value, scale=1.0))
 
     def critic_memory(self, batch: tuple[int, ...]) -> Memory:
         """The critic's memory at the start of an episode."""
         return () if self.critic is None else self.critic.initial_memory(batch)
 
+    def _value(self, core: Float[Array, "*batch core"]) -> Float[Array, "*batch"]:
+        """The value that the critic reads off its torso's core."""
+        after = self.after if self.critic is None else self.critic.after
+        assert after is not None
+        return self.value(after(core))[..., 0]
+
     def evaluate(self, batch: Batch) -> tuple[Distribution, Float[Array, "time env slot"]]:
         """Action distributions and values of a minibatch."""
-        now = batch.now
-        features, _ = self.policy.torso.unroll(now.observation, batch.memory, batch.start, now.seat, now.acting)
-        distribution = self.policy.head(features, batch.legal)
+        now, torso = batch.now, self.policy.torso
+        core, _ = torso.unroll_core(now.observation, batch.memory, batch.start, now.seat, now.acting)
+        distribution = self.policy.head(torso.after(core), batch.legal)
         if self.critic is not None:
-            features, _ = self.critic.unroll(now.critic_input, batch.critic_memory, batch.start, now.seat, now.acting)
-        return distribution, self.value(features)[..., 0]
+            core, _ = self.critic.unroll_core(now.critic_input, batch.critic_memory, batch.start, now.seat, now.acting)
+        return distribution, self._value(core)
 
     def values(self, own: View, critic_memory: Memory, rollout: Rollout) -> tuple[Array, Array, Array | None, Memory]:
         """Values of all steps, of what follows, and of true last moments; and the critic's memory at the end."""
         torso, memory = (self.policy.torso, own.memory) if self.critic is None else (self.critic, critic_memory)
         look = lambda g: g.observation if self.critic is None else g.critic_input
-        features, memories = torso.unroll(look(own.now), memory, rollout.start, own.now.seat, own.now.acting)
+        core, memories = torso.unroll_core(look(own.now), memory, rollout.start, own.now.seat, own.now.acting)
         final = jax.tree.map(lambda m: m[-1], memories)
 
         def value_at(glimpse: Glimpse, memory: Memory) -> Array:
             if (seat := glimpse.seat) is not None:
                 memory = jax.tree.map(lambda m: jnp.take_along_axis(m, seat[..., None], axis=-2), memory)
-            return self.value(torso.step(look(glimpse), memory, glimpse.seat)[0])[..., 0]
+            return self._value(torso.step_core(look(glimpse), memory, glimpse.seat)[0])
 
         last = None
         if own.last is not None and rollout.last_time is not None:
@@ -75,7 +85,7 @@ class Models(eqx.Module):
             before = jax.tree.map(lambda m: m[time, jnp.arange(time.shape[1])], memories)
             last = value_at(own.last, before)
         kept = critic_memory if self.critic is None else final
-        return self.value(features)[..., 0], value_at(own.next, final), last, kept
+        return self._value(core), value_at(own.next, final), last, kept
 
 
 class GroupLearner(eqx.Module):
