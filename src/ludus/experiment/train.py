@@ -72,7 +72,7 @@ class Trainer:
         self.env = make(config.environment, **config.options)
         self.program = program_of(config, self.env)
         self.match = Match(self.env)
-        self.compile_seconds = 0.0
+        self.compile_seconds = self.evaluation_seconds = 0.0
         self.tracker = Tracker(run.path)
 
     def start(self) -> Run:
@@ -107,15 +107,24 @@ class Trainer:
                 state, report = interrupt.run(lambda s=state: jax.block_until_ready(compiled(s)))
                 call += 1
                 self._stop_if_bad(report, call)
-                self._row(report, call, (call - first) / (time.monotonic() - begin))
+                elapsed = time.monotonic() - begin - self.evaluation_seconds
+                self._row(report, call, (call - first) / elapsed)
                 if self._evaluations_due(call) > evaluated or call == self.program.calls:
                     evaluated = self._evaluations_due(call)
+                    since = time.monotonic()
                     interrupt.run(lambda s=state, c=call: self._evaluate(s, c))
+                    self.evaluation_seconds += time.monotonic() - since
                 if time.monotonic() - saved > self.config.settings.checkpoint_every:
                     self._checkpoint(state, call)
                     saved = time.monotonic()
             self._checkpoint(state, call)
-            self.run.append(TIMING, [{"compile_seconds": self.compile_seconds, "seconds": time.monotonic() - begin}])
+            timing = {
+                "compile_seconds": self.compile_seconds,
+                "seconds": time.monotonic() - begin,
+                "evaluation_seconds": self.evaluation_seconds,
+                "steps": (call - first) * self.program.steps_per_call * self.config.settings.seeds,
+            }
+            self.run.append(TIMING, [timing])
             return self._finish(state)
         finally:
             self.display.close()

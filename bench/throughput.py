@@ -1,0 +1,125 @@
+"""Training throughput beside JaxMARL's PPO on MPE simple_spread: paired runs in one process mix, medians and ratios.
+
+    python bench/throughput.py [--pairs 5] [--only ippo_ff:16 …] [--checkout PATH] [--out FILE.json]
+
+Every figure is a whole process of its own, the two systems in turn. `--checkout` runs the peer's own loop from a
+work tree of its repository instead of the one written in `peers/jaxmarl_ppo.py` from its published hyperparameters.
+Also prints the floating-point rate that training reaches, as a share of what a matrix product reaches here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+# name -> (variant, environments, updates of the peer, updates of Ludus, seeds)
+TASKS = {
+    "ippo_ff:16": ("ippo_ff", 16, 250, 500, 1),
+    "ippo_ff:128": ("ippo_ff", 128, 35, 70, 1),
+    "ippo_ff:1024": ("ippo_ff", 1024, 5, 9, 1),
+    "ippo_rnn:16": ("ippo_rnn", 16, 40, 80, 1),
+    "mappo_rnn:16": ("mappo_rnn", 16, 20, 40, 1),
+    "seeds:10": ("ippo_ff", 16, 30, 60, 10),
+}
+
+
+def run(script: Path, *arguments: str) -> dict[str, Any]:
+    """One process; its JSON."""
+    done = subprocess.run(
+        [sys.executable, str(script), *arguments, "--json"], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{script.name} {' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
+
+
+def peak_gflops() -> float:
+    """What a (12288 × 64)·(64 × 64) matrix product reaches on all cores of this machine."""
+    code = (
+        "import jax,time,jax.numpy as jnp\n"
+        "a=jnp.ones((12288,64));b=jnp.ones((64,64));f=jax.jit(lambda a,b:a@b);f(a,b).block_until_ready()\n"
+        "best=0\n"
+        "for _ in range(5):\n"
+        "  t=time.perf_counter()\n"
+        "  for _ in range(200): r=f(a,b)\n"
+        "  r.block_until_ready();best=max(best,200*2*12288*64*64/(time.perf_counter()-t))\n"
+        "print(best/1e9)"
+    )
+    return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+
+def flops_per_step(variant: str) -> float:
+    """Matrix-product operations per environment step of PPO: acting, values, and 4 epochs forward and back."""
+    if variant != "ippo_ff":
+        return float("nan")
+    layers = lambda out: 18 * 64 + 64 * 64 + 64 * out
+    actor, critic = 2 * layers(5), 2 * layers(1)
+    return 3 * (actor + critic + 4 * 3 * (actor + critic))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--only", nargs="*", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--checkout")
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    peak, rows = peak_gflops(), []
+    print(f"{date.today()}, Python {platform.python_version()}, matrix-product peak {peak:.0f} GFLOP/s")
+    for name in given.only:
+        variant, envs, peer_updates, own_updates, seeds = TASKS[name]
+        common = ["--variant", variant, "--num-envs", str(envs), "--seeds", str(seeds)]
+        peer_extra = ["--checkout", given.checkout] if given.checkout else []
+        pairs = []
+        for _ in range(given.pairs):
+            peer = run(HERE / "peers" / "jaxmarl_ppo.py", *common, "--updates", str(peer_updates), *peer_extra)
+            own = run(HERE / "ludus_ppo.py", *common, "--updates", str(own_updates))
+            pairs.append((own, peer))
+            time.sleep(0.5)
+        row = summarise(name, variant, pairs, peak)
+        if seeds > 1:  # single runs of the same system, for comparison with several in one program
+            alone = ["--variant", variant, "--num-envs", str(envs), "--updates", "300"]
+            single = [run(HERE / "ludus_ppo.py", *alone) for _ in range(given.pairs)]
+            row["single_run"] = round(statistics.median(r["env_steps_per_second"] for r in single))
+        rows.append(row)
+        print(json.dumps(row), flush=True)
+    if given.out:
+        given.out.write_text(json.dumps({"date": str(date.today()), "peak_gflops": peak, "rows": rows}, indent=1))
+
+
+def summarise(
+    name: str, variant: str, pairs: list[tuple[dict[str, Any], dict[str, Any]]], peak: float
+) -> dict[str, Any]:
+    """Medians and the spread of the paired ratios."""
+    speed = lambda r: r["env_steps_per_second"]
+    ratios = [speed(own) / speed(peer) for own, peer in pairs]
+    ludus = statistics.median(speed(own) for own, _ in pairs)
+    return {
+        "task": name,
+        "ludus": round(ludus),
+        "peer": round(statistics.median(speed(peer) for _, peer in pairs)),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_min": round(min(ratios), 2),
+        "ratio_max": round(max(ratios), 2),
+        "ludus_compile_seconds": round(statistics.median(own["compile_seconds"] for own, _ in pairs), 1),
+        "peer_compile_seconds": round(statistics.median(peer["compile_seconds"] for _, peer in pairs), 1),
+        "devices": pairs[0][0]["devices"],
+        "share_of_peak": round(ludus * flops_per_step(variant) / 1e9 / peak, 2),
+        "peer_loop": pairs[0][1].get("loop"),
+        "versions": {**pairs[0][1].get("versions", {}), **pairs[0][0]["versions"]},
+        "cores": pairs[0][0]["cpu_count"],
+    }
+
+
+if __name__ == "__main__":
+    main()
