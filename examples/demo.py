@@ -32,8 +32,8 @@ def main() -> None:
     print(f"\nmpe/simple_spread: return per agent {ours:.2f} after training, {chance:.2f} at random (512 episodes)")
     board = ludus.evaluate(runs[1], episodes=512, against="random").to_dict()
     print(
-        f"pgx/connect_four against random play, both seats: {board['win_rate']:.1%} won, {board['draw_rate']:.1%} drawn, "
-        f"{board['loss_rate']:.1%} lost (512 episodes)"
+        f"pgx/connect_four against random play, both seats: {board['win_rate']:.1%} won, "
+        f"{board['draw_rate']:.1%} drawn, {board['loss_rate']:.1%} lost (512 episodes)"
     )
     report = write_report([run.path for run in runs], out / "report")
     print(f"report: {report['page']}")

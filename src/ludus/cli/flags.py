@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -59,8 +59,8 @@ def parse_train(arguments: list[str]) -> Given:
         kinds.append((name, _flat(type(part)) if name == "algorithm" else type(part), part))
     options = _options_class(environment, base.options)
     fields: list[Any] = [
-        ("command", tyro.conf.OmitArgPrefixes[_Command], dataclasses.field(default=_Command())),
-        ("settings", tyro.conf.OmitArgPrefixes[Settings], dataclasses.field(default=base.settings)),
+        ("command", Annotated[_Command, tyro.conf.arg(name="")], dataclasses.field(default=_Command())),
+        ("settings", Annotated[Settings, tyro.conf.arg(name="")], dataclasses.field(default=base.settings)),
     ]
     fields += [(name, kind, dataclasses.field(default=part)) for name, kind, part in kinds]
     if options is not None:
@@ -87,7 +87,7 @@ def parse_train(arguments: list[str]) -> Given:
 
 
 def _flat(kind: type) -> Any:
-    return tyro.conf.OmitArgPrefixes[kind]  # type: ignore[valid-type]
+    return Annotated[kind, tyro.conf.arg(name="")]
 
 
 def _parts(algorithm: Any) -> list[tuple[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import sys
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 import tyro
 
 from ludus.core.errors import NotFiniteError, UsageError, unknown
+from ludus.core.output import prints_to_stderr
 
 USAGE = """usage: ludus COMMAND [arguments]        (ludus COMMAND --help explains each)
 
@@ -194,7 +194,7 @@ def train(arguments: list[str]) -> int:
     configure()
     if given.dry_run:
         return _dry_run(given)
-    with _clean_stdout():
+    with prints_to_stderr():
         run = run_config(given.config, given.run_dir, display(quiet=given.quiet or given.json))
     return _trained(run, as_json=given.json, quiet=given.quiet)
 
@@ -247,13 +247,6 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
-@contextlib.contextmanager
-def _clean_stdout() -> Any:
-    """Third-party prints go to standard error, so that results stand alone on standard output."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
-
-
 @dataclass(frozen=True)
 class _Resume:
     run: tyro.conf.Positional[Path]
@@ -270,7 +263,7 @@ def resume(arguments: list[str]) -> int:
     from ludus.experiment.console import display
 
     given = _parse(_Resume, arguments, "resume")
-    with _clean_stdout():
+    with prints_to_stderr():
         run = api.resume(given.run, display=display(quiet=given.quiet or given.json))
     return _trained(run, as_json=given.json, quiet=given.quiet)
 
@@ -300,12 +293,12 @@ def evaluate(arguments: list[str]) -> int:
     """`ludus evaluate RUN`."""
     from ludus.experiment import api
 
-    given = _parse(_Evaluate, arguments, "evaluate", config=(tyro.conf.FlagConversionOff,) if False else ())
+    given = _parse(_Evaluate, arguments, "evaluate")
     if given.explore and given.greedy:
         raise UsageError("--explore and --greedy exclude each other")
     if given.episodes < 1:
         raise UsageError(f"--episodes must be at least 1, not {given.episodes}")
-    with _clean_stdout():
+    with prints_to_stderr():
         run = api.load(given.run)
         results = [
             api.evaluate(
@@ -377,7 +370,7 @@ def render(arguments: list[str]) -> int:
     from ludus.experiment.render import render_run
 
     given = _parse(_Render, arguments, "render")
-    with _clean_stdout():
+    with prints_to_stderr():
         path = render_run(given.run, given.out, seed=given.seed, explore=given.explore)
     print(path)
     return 0

@@ -19,8 +19,22 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 def orthogonal(key: Key[Array, ""], shape: tuple[int, int], scale: float) -> Float[Array, "in out"]:
-    """A scaled orthogonal matrix (Saxe et al. 2014)."""
-    return jax.nn.initializers.orthogonal(scale)(key, shape, jnp.float32)
+    """A scaled matrix with orthonormal rows or columns, uniformly distributed (Saxe et al. 2014).
+
+    By Gram–Schmidt on a Gaussian matrix, each column twice for accuracy. The QR routine of host libraries is not
+    used: several of its batched calls at once can block each other on few cores (jaxlib 0.10).
+    """
+    rows, columns = max(shape), min(shape)
+    gaussian = jax.random.normal(key, (columns, rows))
+
+    def orthonormalise(basis: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
+        index, vector = step
+        for _ in range(2):
+            vector = vector - (basis @ vector) @ basis
+        return basis.at[index].set(vector / jnp.linalg.norm(vector)), None
+
+    basis, _ = jax.lax.scan(orthonormalise, jnp.zeros_like(gaussian), (jnp.arange(columns), gaussian))
+    return scale * (basis.T if shape[0] >= shape[1] else basis)
 
 
 class Linear(eqx.Module):

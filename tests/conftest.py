@@ -1,0 +1,16 @@
+"""Every test checks the shapes in signatures, sees two host devices, and keeps compiled programs for its session."""
+
+import os
+import tempfile
+
+import jax
+from jaxtyping import install_import_hook
+
+install_import_hook("ludus", "beartype.beartype")  # before anything imports ludus
+
+_CACHE = tempfile.TemporaryDirectory(prefix="ludus-compiled-")
+if "JAX_PLATFORMS" not in os.environ:
+    jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
