@@ -6,7 +6,8 @@ import tempfile
 import jax
 from jaxtyping import install_import_hook
 
-install_import_hook("ludus", "beartype.beartype")  # before anything imports ludus
+if os.environ.get("LUDUS_CHECK_SHAPES", "0") != "0":
+    install_import_hook("ludus", "beartype.beartype")  # before anything imports ludus
 
 _CACHE = tempfile.TemporaryDirectory(prefix="ludus-compiled-")
 if "JAX_PLATFORMS" not in os.environ:

@@ -10,9 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
+from ludus.core.algorithm import Learner
 from ludus.core.game import GameSpec, GroupSpec, TimeStep
 from ludus.core.policy import Decision
+from ludus.core.rollout import Rollout
 from ludus.core.spaces import Box, Discrete
+from ludus.runtime.rollout import Actors, collect, init_actors
 
 
 class DriftState(eqx.Module):
@@ -189,3 +192,26 @@ def assert_close(a: Any, b: Any, tolerance: float) -> None:
     """Two trees differ by no more than `tolerance`, absolute for small and relative for large numbers."""
     close = lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance)
     jax.tree.map(close, numpy_tree(a), numpy_tree(b))
+
+
+def play(algorithm: Any, env: Any, *, envs: int = 6, seed: int = 0, warm: int = 3) -> tuple[Learner, Rollout]:
+    """A learner whose policy is far from uniform, and a rollout of it that begins in the middle of episodes."""
+    key = jax.random.key(seed)
+
+    @jax.jit
+    def start(key: Array) -> tuple[Learner, Actors]:
+        learner = jax.tree.map(_amplify, algorithm.init(env.spec, envs, key=key))
+        policies = algorithm.policy(learner)
+        actors = init_actors(env, policies, jax.random.split(jax.random.fold_in(key, 1), envs))
+        return learner, collect(env, policies, actors, warm)[0]
+
+    learner, actors = start(key)
+    rollout = jax.jit(lambda l, a: collect(env, algorithm.policy(l), a, algorithm.rollout_length)[1])(learner, actors)
+    return learner, rollout
+
+
+def _amplify(x: Array) -> Array:
+    """Make small weights of a policy's head matter, and fill zeros of memories and biases."""
+    if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim == 0:
+        return x
+    return x * jnp.where(jnp.abs(x).max() < 0.05, 30.0, 1.0)

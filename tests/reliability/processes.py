@@ -14,7 +14,10 @@ from pathlib import Path
 
 LUDUS = (sys.executable, "-m", "ludus.cli.main")
 HERE = Path(__file__).parent
-TINY = "--num-envs 4 --rollout-length 8 --minibatches 1 --epochs 1 --hidden 8 --evaluate-episodes 4".split()
+TINY = [
+    *("--num-envs", "4", "--rollout-length", "8", "--minibatches", "1", "--epochs", "1"),
+    *("--network.hidden", "8", "--evaluate-episodes", "4"),
+]
 STEPS_PER_CALL = 8192  # with TINY, a call of the device program plays 256 iterations of 32 steps
 
 
@@ -22,6 +25,7 @@ def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[st
     """`ludus ARGUMENTS` in a process, on one device; streams are captured."""
     env = os.environ | {
         "LUDUS_HOST_DEVICES": "1",
+        "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu"),
         "PYTHONPATH": str(HERE),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }

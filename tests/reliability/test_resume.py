@@ -10,7 +10,7 @@ from processes import STEPS_PER_CALL, TINY, finish, ludus, newest, results, rows
 
 NETWORKS = {
     "feed-forward": [],
-    "recurrent": ["--memory", "gru", "--memory-size", "8", "--rollout-length", "16", "--num-envs", "8"],
+    "recurrent": ["--network.memory", "gru", "--network.memory-size", "8", "--rollout-length", "16", "--num-envs", "8"],
 }
 CALLS = 10
 SPREAD = [

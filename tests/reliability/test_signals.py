@@ -74,7 +74,9 @@ def test_second_signal_ends_at_once_and_the_run_can_be_resumed(tmp_path):
 
 
 def test_signal_during_compilation_leaves_within_ten_seconds(tmp_path):
-    process = start(*LONG, "--memory", "gru", "--run-dir", "run", cwd=tmp_path, JAX_ENABLE_COMPILATION_CACHE="false")
+    process = start(
+        *LONG, "--network.memory", "gru", "--run-dir", "run", cwd=tmp_path, JAX_ENABLE_COMPILATION_CACHE="false"
+    )
     wait_until(process, lambda: newest(tmp_path / "run") == 0)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)
