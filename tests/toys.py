@@ -26,7 +26,7 @@ class DriftState(eqx.Module):
 
 
 class Drift:
-    """Agents walk on a line and are paid their place. Action a moves by (a − 1)/4.
+    """Agents walk on a line and are paid their place. Action a moves by (a − 1)/4, legal within ±0.9 of the middle.
 
     Whoever leaves (−1, 1) is out: it acts no more. The episode terminates when agent 0 is out and is truncated after
     `horizon` steps. Observations hold the agent's place, the time, and the episode's number of birth: all there is to
@@ -58,7 +58,7 @@ class Drift:
     def _show(self, state: DriftState, reward: Array) -> TimeStep:
         inside = jnp.abs(state.place) < 1 if self.out else jnp.ones(state.place.shape, bool)
         shown = jnp.stack([state.place, *(jnp.full_like(state.place, x) for x in (state.time, state.birth))], axis=-1)
-        legal = jnp.stack([state.place > -0.5, jnp.ones_like(inside), state.place < 0.5], axis=-1)
+        legal = jnp.stack([state.place > -0.9, jnp.ones_like(inside), state.place < 0.9], axis=-1)
         terminated = ~inside[0]
         return TimeStep(
             observation=self._by_group(shown),
@@ -71,7 +71,7 @@ class Drift:
 
     def reset(self, key: Key[Array, ""]) -> tuple[DriftState, TimeStep]:
         key_place, key_birth, key_kept = jax.random.split(key, 3)
-        place = jax.random.uniform(key_place, (self.spec.num_agents,), minval=-0.5, maxval=0.5)
+        place = jax.random.uniform(key_place, (self.spec.num_agents,), minval=-0.9, maxval=0.9).at[0].multiply(0.5)
         state = DriftState(place, jax.random.uniform(key_birth), jnp.asarray(0), key_kept)
         return state, self._show(state, jnp.zeros_like(place))
 
@@ -206,7 +206,7 @@ def play(algorithm: Any, env: Any, *, envs: int = 6, seed: int = 0, warm: int = 
         return learner, collect(env, policies, actors, warm)[0]
 
     learner, actors = start(key)
-    rollout = jax.jit(lambda l, a: collect(env, algorithm.policy(l), a, algorithm.rollout_length)[1])(learner, actors)
+    rollout = jax.jit(lambda x, a: collect(env, algorithm.policy(x), a, algorithm.rollout_length)[1])(learner, actors)
     return learner, rollout
 
 

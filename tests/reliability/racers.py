@@ -13,7 +13,7 @@ import traceback
 
 from jax._src import xla_bridge
 
-import ludus.envs.matrix  # noqa: F401
+import ludus.envs.matrix
 import ludus.experiment.api  # noqa: F401
 from ludus.cli.main import main
 

@@ -13,7 +13,7 @@ RACERS = 20
 
 def test_of_twenty_racing_starts_exactly_one_wins(tmp_path):
     run = tmp_path / "run"
-    command = ["train", "ppo", "matrix/matching_pennies", *TINY, "--steps", str(3 * STEPS_PER_CALL), "--quiet"]
+    command = ["train", "ppo", "matrix/climbing", *TINY, "--steps", str(3 * STEPS_PER_CALL), "--quiet"]
     subprocess.run(
         [sys.executable, str(HERE / "racers.py"), str(RACERS), str(tmp_path), *command, "--run-dir", str(run)],
         check=True,

@@ -17,8 +17,8 @@ SPREAD = [
     *("train", "ppo", "mpe/simple_spread", *TINY, "--checkpoint-every", "0"),
     *("--steps", str(CALLS * STEPS_PER_CALL), "--evaluate-every", str(2 * STEPS_PER_CALL)),
 ]
-MATCHING = [
-    *("train", "ppo", "matrix/matching_pennies", *TINY, "--checkpoint-every", "0.2"),
+CLIMBING = [
+    *("train", "ppo", "matrix/climbing", *TINY, "--checkpoint-every", "0.2"),
     *("--steps", str(60 * STEPS_PER_CALL), "--evaluate-every", str(7 * STEPS_PER_CALL), "--seeds", "2"),
 ]
 
@@ -41,7 +41,7 @@ def test_resume_after_kill_is_bitwise(tmp_path, network):
 
 def test_run_killed_before_its_first_checkpoint_can_be_resumed(tmp_path):
     """Otherwise its directory would be stuck: neither `train` nor `resume` would take it."""
-    command = ["train", "ppo", "matrix/matching_pennies", *TINY, "--steps", str(2 * STEPS_PER_CALL)]
+    command = ["train", "ppo", "matrix/climbing", *TINY, "--steps", str(2 * STEPS_PER_CALL)]
     killed = start(*command, "--run-dir", "killed", cwd=tmp_path)
     wait_until(killed, lambda: (tmp_path / "killed" / "config.toml").exists())
     stop(killed)
@@ -55,10 +55,10 @@ def test_run_killed_before_its_first_checkpoint_can_be_resumed(tmp_path):
 @pytest.mark.slow
 def test_resume_is_bitwise_whenever_and_however_often_it_is_killed(tmp_path):
     choose = random.Random(0)
-    assert ludus(*MATCHING, "--run-dir", "whole", cwd=tmp_path)[0] == 0
+    assert ludus(*CLIMBING, "--run-dir", "whole", cwd=tmp_path)[0] == 0
     for trial in range(5):
         name = f"killed{trial}"
-        process = start(*MATCHING, "--run-dir", name, cwd=tmp_path)
+        process = start(*CLIMBING, "--run-dir", name, cwd=tmp_path)
         wait_until(process, lambda name=name: newest(tmp_path / name) >= 0)
         for _ in range(3):
             time.sleep(choose.uniform(0.0, 4.0))

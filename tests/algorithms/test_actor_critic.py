@@ -1,0 +1,304 @@
+"""The actor–critic core: one update written out, and what must and must not depend on what."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from ludus.algorithms.policy_gradient import batch as batches
+from ludus.algorithms.policy_gradient.a2c import A2C
+from ludus.algorithms.policy_gradient.estimate import prepare
+from ludus.algorithms.policy_gradient.mappo import MAPPO
+from ludus.algorithms.policy_gradient.ppo import PPO
+from ludus.algorithms.policy_gradient.reinforce import REINFORCE
+from ludus.algorithms.policy_gradient.view import view
+from ludus.core.algorithm import Learner
+from ludus.core.game import GameSpec, GroupSpec
+from ludus.core.rollout import GroupRollout, Moment, Rollout
+from ludus.core.spaces import Box, Discrete
+from ludus.networks.torso import Network
+from toys import Drift, Turns, assert_close, assert_same, play
+
+FEED_FORWARD = Network(hidden=(8,))
+RECURRENT = Network(hidden=(8,), memory="gru", memory_size=6)
+KEY = jax.random.key(7)
+# A rollout of these methods takes several gradient steps, over epochs and minibatches.
+SHARED = PPO(rollout_length=12, network=FEED_FORWARD, epochs=2, minibatches=2)
+SHARED_GRU = replace(SHARED, network=RECURRENT)
+ALONE = replace(SHARED, parameters="independent")
+ALONE_GRU = replace(ALONE, network=RECURRENT)
+
+
+def updated(method, learner, rollout):
+    return jax.jit(method.update)(learner, rollout, key=KEY)[0]
+
+
+def group_of(learner):
+    """The only group's parameters, optimiser and normaliser."""
+    (group,) = learner.shared["groups"].values()
+    return group
+
+
+def remembering(learner, seed=0):
+    """The learner with critics that remember something."""
+    noise = lambda m: jax.random.normal(jax.random.key(seed), m.shape)
+    return Learner(learner.shared, jax.tree.map(noise, learner.per_env))
+
+
+def permuted(rollout: Rollout, order: np.ndarray) -> Rollout:
+    """The same experience with the agents of every group numbered in another order: new i is old order[i]."""
+    numbers = np.argsort(order)
+
+    def moment(m: Moment | None, axis: int) -> Moment | None:
+        if m is None:
+            return None
+        observation = m.observation if m.seat is not None else jnp.take(m.observation, order, axis)
+        seat = None if m.seat is None else jnp.asarray(numbers, m.seat.dtype)[m.seat]
+        return Moment(observation, jnp.take(m.acting, order, axis), seat, m.state)
+
+    def group(g: GroupRollout) -> GroupRollout:
+        slots = lambda x: x if x is None or g.seat is not None else jnp.take(x, order, 2)
+        return GroupRollout(
+            observation=slots(g.observation),
+            legal=slots(g.legal),
+            acting=jnp.take(g.acting, order, 2),
+            seat=None if g.seat is None else jnp.asarray(numbers, g.seat.dtype)[g.seat],
+            action=slots(g.action),
+            log_prob=slots(g.log_prob),
+            reward=jnp.take(g.reward, order, 2),
+            memory=jax.tree.map(lambda m: jnp.take(m, order, 1), g.memory),
+            next=moment(g.next, 1),
+            last=moment(g.last, 2),
+        )
+
+    return eqx.tree_at(lambda r: r.groups, rollout, {name: group(g) for name, g in rollout.groups.items()})
+
+
+def with_order(learner: Learner, order: np.ndarray, *, stacked: bool) -> Learner:
+    """A learner whose critics' memories, and stacked parameters, are in another order of agents."""
+    memories = jax.tree.map(lambda m: jnp.take(m, order, 1), learner.per_env)
+    if not stacked:
+        return Learner(learner.shared, memories)
+    groups = jax.tree.map(lambda x: jnp.take(x, order, 0), learner.shared["groups"])
+    return Learner({**learner.shared, "groups": groups}, memories)
+
+
+def test_an_update_of_a2c_is_one_step_of_adam_on_the_loss_written_out():
+    """Oracle: the loss of the paper as a plain mean over acting steps, its gradient by JAX, and optax's Adam."""
+    env = Drift(agents=3, masked=True)
+    method = A2C(rollout_length=10, network=FEED_FORWARD, anneal=False, max_grad_norm=0.05)
+    learner, rollout = play(method, env)
+    group = group_of(learner)
+    batch, _, _ = prepare(
+        method, group.models, group.normaliser, (), view(rollout, env.spec, env.spec.groups[0], "local"), rollout
+    )
+    weight = np.asarray(batch.weight)
+
+    def loss(models):
+        x = batch.now.observation
+        distribution = models.policy.head(models.policy.torso.step(x, ())[0], batch.legal)
+        value = models.value(models.critic.step(x, ())[0])[..., 0]
+        log_prob = jnp.take_along_axis(distribution.log_probs, batch.action[..., None], -1)[..., 0]
+        entropy = -jnp.where(batch.legal, jnp.exp(distribution.log_probs) * distribution.log_probs, 0).sum(-1)
+        mean = lambda y: y[weight].mean()
+        errors = jnp.square(value - batch.target)
+        return mean(-batch.advantage * log_prob) + 0.5 * 0.5 * mean(errors) - 0.01 * mean(entropy)
+
+    optimiser = optax.chain(optax.clip_by_global_norm(0.05), optax.adam(7e-4, eps=1e-5))
+    gradients = jax.grad(loss)(group.models)
+    assert optax.global_norm(gradients) > 0.05
+    steps, _ = optimiser.update(gradients, optimiser.init(group.models))
+    expected = optax.apply_updates(group.models, steps)
+    assert_close(group_of(updated(method, learner, rollout)).models, expected, 1e-5)
+
+
+GAMES = {
+    "simultaneous": (Drift(agents=3, masked=True), SHARED),
+    "simultaneous, recurrent": (Drift(agents=3, masked=True), SHARED_GRU),
+    "of turns, recurrent": (Turns(truncates=True), SHARED_GRU),
+    "of turns, recurrent, independent": (Turns(), ALONE_GRU),
+    "simultaneous, independent, one torso": (Drift(agents=3), replace(ALONE, share_torso=True)),
+}
+
+
+@pytest.mark.parametrize("game", GAMES)
+def test_learners_see_the_probabilities_with_which_actors_acted(game):
+    """Oracle: the log-probabilities that actors reported, recomputed from rollouts with resets and memory. With one
+    gradient step, whose ratios are all 1, PPO reports no divergence and clips nothing."""
+    env, method = GAMES[game]
+    learner, rollout = play(method, env)
+    method = replace(method, epochs=1, minibatches=1)
+    _, metrics = jax.jit(method.update)(learner, rollout, key=KEY)
+    name = env.spec.groups[0].name
+    assert metrics[f"{name}/clip_fraction"] == 0
+    assert abs(metrics[f"{name}/approximate_kl"]) < 1e-6
+    shuffled = eqx.tree_at(lambda r: r.groups[name].log_prob, rollout, rollout.groups[name].log_prob[::-1])
+    assert jax.jit(method.update)(learner, shuffled, key=KEY)[1][f"{name}/approximate_kl"] > 1e-3
+
+
+@pytest.mark.parametrize("method", [SHARED, SHARED_GRU], ids=["feed-forward", "recurrent"])
+def test_with_shared_parameters_the_numbering_of_agents_does_not_matter(method):
+    """Oracle: the update from the same experience with agents in another order."""
+    learner, rollout = play(method, Drift(agents=3, masked=True))
+    learner, order = remembering(learner), np.asarray([2, 0, 1])
+    other = updated(method, with_order(learner, order, stacked=False), permuted(rollout, order))
+    assert_close(group_of(other), group_of(updated(method, learner, rollout)), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("method", "env"),
+    [(ALONE, Drift(agents=3, masked=True)), (ALONE_GRU, Drift(agents=3)), (ALONE_GRU, Turns(truncates=True))],
+    ids=["feed-forward", "recurrent", "of turns"],
+)
+def test_with_independent_parameters_renumbered_agents_learn_the_same(method, env):
+    """Oracle: the update with agents, and their parameters, in another order, put back into the first order."""
+    learner, rollout = play(method, env)
+    learner, order = remembering(learner), np.roll(np.arange(env.spec.num_agents), 1)
+    other = updated(method, with_order(learner, order, stacked=True), permuted(rollout, order))
+    expected = with_order(updated(method, learner, rollout), order, stacked=True)
+    assert_close(other.shared["groups"], expected.shared["groups"], 1e-5)
+    assert_close(other.per_env, expected.per_env, 1e-5)
+
+
+@pytest.mark.parametrize("method", [ALONE, ALONE_GRU], ids=["feed-forward", "recurrent"])
+def test_an_agents_rewards_do_not_reach_the_parameters_of_others(method):
+    """Oracle: huge rewards for agent 1 (its gradients are clipped); the others learn the same to the last bit."""
+    method = replace(method, max_grad_norm=0.01)
+    learner, rollout = play(method, Drift(agents=3, masked=True))
+    update = jax.jit(method.update)
+    reward = rollout.groups["walkers"].reward
+    rich = eqx.tree_at(lambda r: r.groups["walkers"].reward, rollout, reward.at[..., 1].multiply(-1e4))
+    mine, theirs = (group_of(update(learner, r, key=KEY)[0]) for r in (rollout, rich))
+    of = lambda group, agent: jax.tree.map(lambda x: x[agent], group)
+    for agent in (0, 2):
+        assert_same(of(theirs, agent), of(mine, agent))
+    assert not np.array_equal(of(theirs, 1).models.value.bias, of(mine, 1).models.value.bias)
+
+
+@pytest.mark.parametrize("method", [SHARED, ALONE], ids=["shared", "independent"])
+def test_gradients_do_not_depend_on_the_size_of_chunks(method, monkeypatch):
+    """Oracle: the same update with all rows at once."""
+    learner, rollout = play(method, Drift(agents=3, masked=True), envs=6)
+    results = []
+    for size in (10**9, 12, 1):
+        monkeypatch.setattr(batches, "CHUNK", size)
+        results.append(jax.jit(lambda g, r: method.update(g, r, key=KEY))(learner, rollout))
+    for learned, metrics in results[1:]:
+        assert_close(group_of(learned), group_of(results[0][0]), 1e-5)
+        assert_close(metrics, results[0][1], 1e-5)
+
+
+def test_every_step_is_used_once_an_epoch():
+    """Oracle: counting; with memory, whole environments, one of each run of neighbours a minibatch."""
+    for method in (SHARED, SHARED_GRU):
+        env = Drift(agents=3)
+        learner, rollout = play(method, env)
+        group = group_of(learner)
+        own = view(rollout, env.spec, env.spec.groups[0], "local")
+        memory = learner.per_env["walkers"]
+        batch, _, _ = prepare(method, group.models, group.normaliser, memory, own, rollout)
+        index = np.asarray(batch.shuffle(KEY, 2))
+        assert index.shape == ((2, 3) if batch.recurrent else (2, 6))
+        assert sorted(index.ravel()) == list(range(index.size))
+        if batch.recurrent:
+            np.testing.assert_array_equal(np.sort(index // 2, axis=1), [[0, 1, 2]] * 2)
+
+
+@pytest.mark.parametrize("network", [FEED_FORWARD, RECURRENT], ids=["feed-forward", "recurrent"])
+def test_truncated_episodes_are_bootstrapped_at_their_true_last_observation(network):
+    """Oracle: the critic stepped by hand through one environment's episodes."""
+    env = Drift(agents=2, horizon=4)
+    method = A2C(rollout_length=10, network=network)
+    learner, rollout = play(method, env)
+    models, critic = group_of(learner).models, group_of(learner).models.critic
+    own = view(rollout, env.spec, env.spec.groups[0], "local")
+    memory = jax.tree.map(lambda m: m + 0.3, critic.initial_memory((6, 2)))
+    values, following, last, kept = jax.jit(models.values)(own, memory, rollout)
+    step = jax.jit(lambda x, h: critic.step(x, h))
+    cuts = 0
+    for e in range(6):
+        h = jax.tree.map(lambda m, e=e: m[e], memory)
+        for t in range(10):
+            if rollout.start[t, e]:
+                h = jax.tree.map(jnp.zeros_like, h)
+            features, h = step(rollout.groups["walkers"].observation[t, e], h)
+            np.testing.assert_allclose(values[t, e], models.value(features)[..., 0], rtol=1e-4, atol=1e-5)
+            for row in np.flatnonzero(np.asarray(rollout.last_time)[:, e] == t):
+                features, _ = step(rollout.groups["walkers"].last.observation[row, e], h)
+                np.testing.assert_allclose(last[row, e], models.value(features)[..., 0], rtol=1e-4, atol=1e-5)
+                cuts += 1
+        features, _ = step(rollout.groups["walkers"].next.observation[e], h)
+        np.testing.assert_allclose(following[e], models.value(features)[..., 0], rtol=1e-4, atol=1e-5)
+        jax.tree.map(lambda m, own, e=e: np.testing.assert_allclose(m[e], own, rtol=1e-4, atol=1e-5), kept, h)
+    assert cuts >= 6
+
+
+def test_the_step_size_falls_to_zero_over_the_planned_steps():
+    """Oracle: Adam's first step is proportional to the step size."""
+    method = A2C(rollout_length=5, network=FEED_FORWARD)
+    learner, rollout = play(method, Drift(agents=2))
+    update = jax.jit(method.update)
+
+    def change(progress):
+        there = eqx.tree_at(lambda r: r.progress, rollout, jnp.asarray(progress, jnp.float32))
+        moved = group_of(update(learner, there, key=KEY)[0]).models.policy.head.linear.weight
+        return np.asarray(moved - group_of(learner).models.policy.head.linear.weight)
+
+    np.testing.assert_allclose(change(0.75), 0.25 * change(0.0), rtol=1e-3, atol=1e-7)
+    assert not change(1.0).any() and change(0.0).any()
+
+
+def test_reinforce_without_a_baseline_learns_only_from_episodes_that_ended():
+    """Oracle: returns-to-go by hand; steps of the episode that the rollout cuts off carry no weight."""
+    env = Turns(length=4)
+    method = REINFORCE(rollout_length=6, network=FEED_FORWARD, baseline=False, discount=1.0, standardise=False)
+    learner, rollout = play(method, env, warm=0)
+    group = group_of(learner)
+    own = view(rollout, env.spec, env.spec.groups[0], "local")
+    batch, _, _ = prepare(method, group.models, group.normaliser, (), own, rollout)
+    np.testing.assert_array_equal(batch.weight[..., 0], np.repeat(np.arange(6)[:, None] < 4, 6, axis=1))
+    reward, seat = (np.asarray(x) for x in (own.reward, own.now.seat))
+    for t in range(4):
+        to_go = [reward[t:4, e, seat[t, e, 0]].sum() for e in range(6)]
+        np.testing.assert_allclose(batch.advantage[t, :, 0], to_go, rtol=1e-5, atol=1e-6)
+
+
+def test_a_central_critic_sees_all_observations_its_own_agents_first():
+    """Oracle: numpy on the observations of one moment, in a game without a global state."""
+    env = Drift(agents=3, teams=True)
+    learner, rollout = play(MAPPO(rollout_length=4, network=FEED_FORWARD), env)
+    left, right = (np.asarray(rollout.groups[name].observation[2, 1]) for name in ("left", "right"))
+    central = view(rollout, env.spec, env.spec.groups[0], "central").now.critic_input[2, 1]
+    np.testing.assert_array_equal(central, [[*left[0], *left[1], *right[0]], [*left[1], *left[0], *right[0]]])
+    assert learner.shared["groups"]["left"].models.critic.before.linears[0].weight.shape[0] == 9
+
+
+SPACE = {"observation": Box((3,)), "action": Discrete(2)}
+MISFITS = {
+    "12 minibatches do not divide 16 steps": (SHARED, {"rollout_length": 16, "minibatches": 12}, {}),
+    "3 minibatches do not divide 8 environments per device; 2 would": (SHARED_GRU, {"minibatches": 3}, {}),
+    "have no bounds": (SHARED, {}, {"action": Box((2,))}),
+    "observations of shape (height, width, channels)": (SHARED, {"network": Network(conv=(4,))}, {}),
+    "shows only the mover's": (MAPPO(), {}, {"slots": 1}),
+    "share_torso needs a local critic": (MAPPO(), {"share_torso": True}, {}),
+    "agent_ids": (ALONE, {"agent_ids": True}, {}),
+}
+
+
+@pytest.mark.parametrize("words", MISFITS)
+def test_what_cannot_be_learned_is_refused_with_what_would_fit(words):
+    method, changes, space = MISFITS[words]
+    group = GroupSpec(**{"name": "agents", "size": 2, "team": "team", "slots": 2, **SPACE, **space})
+    problem = replace(method, **changes).check(GameSpec("toy/game", (group,), "common"), 8)
+    assert problem is not None and words in problem
+
+
+def test_what_can_be_learned_is_not_refused():
+    for env, method in GAMES.values():
+        assert method.check(env.spec, 6) is None
