@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -194,20 +195,24 @@ def assert_close(a: Any, b: Any, tolerance: float) -> None:
     jax.tree.map(close, numpy_tree(a), numpy_tree(b))
 
 
-def play(algorithm: Any, env: Any, *, envs: int = 6, seed: int = 0, warm: int = 3) -> tuple[Learner, Rollout]:
+@functools.cache
+def play(algorithm: Any, env: Any, envs: int = 6, seed: int = 0) -> tuple[Learner, Rollout]:
     """A learner whose policy is far from uniform, and a rollout of it that begins in the middle of episodes."""
     key = jax.random.key(seed)
 
     @jax.jit
     def start(key: Array) -> tuple[Learner, Actors]:
         learner = jax.tree.map(_amplify, algorithm.init(env.spec, envs, key=key))
-        policies = algorithm.policy(learner)
-        actors = init_actors(env, policies, jax.random.split(jax.random.fold_in(key, 1), envs))
-        return learner, collect(env, policies, actors, warm)[0]
+        keys = jax.random.split(jax.random.fold_in(key, 1), envs)
+        return learner, init_actors(env, algorithm.policy(learner), keys)
+
+    @jax.jit
+    def advance(learner: Learner, actors: Actors) -> tuple[Actors, Rollout]:
+        return collect(env, algorithm.policy(learner), actors, algorithm.rollout_length)[:2]
 
     learner, actors = start(key)
-    rollout = jax.jit(lambda x, a: collect(env, algorithm.policy(x), a, algorithm.rollout_length)[1])(learner, actors)
-    return learner, rollout
+    actors, _ = advance(learner, actors)
+    return learner, advance(learner, actors)[1]
 
 
 def _amplify(x: Array) -> Array:

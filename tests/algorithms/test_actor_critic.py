@@ -11,38 +11,34 @@ import numpy as np
 import optax
 import pytest
 
+from algorithms.learners import (
+    ALONE,
+    ALONE_GRU,
+    DRIFT,
+    FEED_FORWARD,
+    KEY,
+    NUMBERED_GRU,
+    SHARED,
+    SHARED_GRU,
+    TURNS,
+    TURNS_CUT,
+    group_of,
+    prepared,
+    update_of,
+    updated,
+)
 from ludus.algorithms.policy_gradient import batch as batches
 from ludus.algorithms.policy_gradient.a2c import A2C
 from ludus.algorithms.policy_gradient.estimate import prepare
 from ludus.algorithms.policy_gradient.mappo import MAPPO
-from ludus.algorithms.policy_gradient.ppo import PPO
 from ludus.algorithms.policy_gradient.reinforce import REINFORCE
-from ludus.algorithms.policy_gradient.view import view
+from ludus.algorithms.policy_gradient.view import central_input, central_size, view
 from ludus.core.algorithm import Learner
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.rollout import GroupRollout, Moment, Rollout
 from ludus.core.spaces import Box, Discrete
 from ludus.networks.torso import Network
-from toys import Drift, Turns, assert_close, assert_same, play
-
-FEED_FORWARD = Network(hidden=(8,))
-RECURRENT = Network(hidden=(8,), memory="gru", memory_size=6)
-KEY = jax.random.key(7)
-# A rollout of these methods takes several gradient steps, over epochs and minibatches.
-SHARED = PPO(rollout_length=12, network=FEED_FORWARD, epochs=2, minibatches=2)
-SHARED_GRU = replace(SHARED, network=RECURRENT)
-ALONE = replace(SHARED, parameters="independent")
-ALONE_GRU = replace(ALONE, network=RECURRENT)
-
-
-def updated(method, learner, rollout):
-    return jax.jit(method.update)(learner, rollout, key=KEY)[0]
-
-
-def group_of(learner):
-    """The only group's parameters, optimiser and normaliser."""
-    (group,) = learner.shared["groups"].values()
-    return group
+from toys import Drift, assert_close, assert_same, play
 
 
 def remembering(learner, seed=0):
@@ -91,13 +87,9 @@ def with_order(learner: Learner, order: np.ndarray, *, stacked: bool) -> Learner
 
 def test_an_update_of_a2c_is_one_step_of_adam_on_the_loss_written_out():
     """Oracle: the loss of the paper as a plain mean over acting steps, its gradient by JAX, and optax's Adam."""
-    env = Drift(agents=3, masked=True)
-    method = A2C(rollout_length=10, network=FEED_FORWARD, anneal=False, max_grad_norm=0.05)
-    learner, rollout = play(method, env)
-    group = group_of(learner)
-    batch, _, _ = prepare(
-        method, group.models, group.normaliser, (), view(rollout, env.spec, env.spec.groups[0], "local"), rollout
-    )
+    learner, rollout = play(SHARED, DRIFT)
+    method = A2C(rollout_length=12, network=FEED_FORWARD, anneal=False, max_grad_norm=0.05)
+    group, batch = group_of(learner), prepared(method, DRIFT, learner, rollout)
     weight = np.asarray(batch.weight)
 
     def loss(models):
@@ -119,42 +111,46 @@ def test_an_update_of_a2c_is_one_step_of_adam_on_the_loss_written_out():
 
 
 GAMES = {
-    "simultaneous": (Drift(agents=3, masked=True), SHARED),
-    "simultaneous, recurrent": (Drift(agents=3, masked=True), SHARED_GRU),
-    "of turns, recurrent": (Turns(truncates=True), SHARED_GRU),
-    "of turns, recurrent, independent": (Turns(), ALONE_GRU),
-    "simultaneous, independent, one torso": (Drift(agents=3), replace(ALONE, share_torso=True)),
+    "simultaneous": (DRIFT, SHARED),
+    "simultaneous, recurrent": (DRIFT, SHARED_GRU),
+    "of turns, recurrent, numbered": (TURNS, NUMBERED_GRU),
+    "of turns, recurrent, independent": (TURNS_CUT, ALONE_GRU),
+    "simultaneous, independent, one torso": (DRIFT, replace(ALONE_GRU, share_torso=True)),
 }
 
 
 @pytest.mark.parametrize("game", GAMES)
 def test_learners_see_the_probabilities_with_which_actors_acted(game):
-    """Oracle: the log-probabilities that actors reported, recomputed from rollouts with resets and memory. With one
-    gradient step, whose ratios are all 1, PPO reports no divergence and clips nothing."""
+    """Oracle: the log-probabilities that actors reported, recomputed from a rollout with resets and memory."""
     env, method = GAMES[game]
     learner, rollout = play(method, env)
-    method = replace(method, epochs=1, minibatches=1)
-    _, metrics = jax.jit(method.update)(learner, rollout, key=KEY)
-    name = env.spec.groups[0].name
-    assert metrics[f"{name}/clip_fraction"] == 0
-    assert abs(metrics[f"{name}/approximate_kl"]) < 1e-6
-    shuffled = eqx.tree_at(lambda r: r.groups[name].log_prob, rollout, rollout.groups[name].log_prob[::-1])
-    assert jax.jit(method.update)(learner, shuffled, key=KEY)[1][f"{name}/approximate_kl"] > 1e-3
+    group, own = group_of(learner), view(rollout, env.spec, env.spec.groups[0], "local")
+
+    def log_prob(group, own):
+        memory = group.models.critic_memory((6, own.reward.shape[-1]))
+        batch, _, _ = prepare(method, group.models, group.normaliser, memory, own, rollout)
+        return group.models.evaluate(batch)[0].log_prob(batch.action), batch.log_prob, batch.weight
+
+    if method.parameters == "independent":
+        found, acted, weight = jax.jit(jax.vmap(log_prob))(group, own.split())
+    else:
+        found, acted, weight = jax.jit(log_prob)(group, own)
+    weight = np.asarray(weight)
+    assert weight.any() and not rollout.start.all()
+    np.testing.assert_allclose(np.asarray(found)[weight], np.asarray(acted)[weight], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", [SHARED, SHARED_GRU], ids=["feed-forward", "recurrent"])
 def test_with_shared_parameters_the_numbering_of_agents_does_not_matter(method):
     """Oracle: the update from the same experience with agents in another order."""
-    learner, rollout = play(method, Drift(agents=3, masked=True))
+    learner, rollout = play(method, DRIFT)
     learner, order = remembering(learner), np.asarray([2, 0, 1])
     other = updated(method, with_order(learner, order, stacked=False), permuted(rollout, order))
     assert_close(group_of(other), group_of(updated(method, learner, rollout)), 1e-5)
 
 
 @pytest.mark.parametrize(
-    ("method", "env"),
-    [(ALONE, Drift(agents=3, masked=True)), (ALONE_GRU, Drift(agents=3)), (ALONE_GRU, Turns(truncates=True))],
-    ids=["feed-forward", "recurrent", "of turns"],
+    ("method", "env"), [(ALONE, DRIFT), (ALONE_GRU, TURNS_CUT)], ids=["simultaneous", "of turns, recurrent"]
 )
 def test_with_independent_parameters_renumbered_agents_learn_the_same(method, env):
     """Oracle: the update with agents, and their parameters, in another order, put back into the first order."""
@@ -166,43 +162,35 @@ def test_with_independent_parameters_renumbered_agents_learn_the_same(method, en
     assert_close(other.per_env, expected.per_env, 1e-5)
 
 
-@pytest.mark.parametrize("method", [ALONE, ALONE_GRU], ids=["feed-forward", "recurrent"])
-def test_an_agents_rewards_do_not_reach_the_parameters_of_others(method):
+def test_an_agents_rewards_do_not_reach_the_parameters_of_others():
     """Oracle: huge rewards for agent 1 (its gradients are clipped); the others learn the same to the last bit."""
-    method = replace(method, max_grad_norm=0.01)
-    learner, rollout = play(method, Drift(agents=3, masked=True))
-    update = jax.jit(method.update)
+    learner, rollout = play(ALONE, DRIFT)
     reward = rollout.groups["walkers"].reward
     rich = eqx.tree_at(lambda r: r.groups["walkers"].reward, rollout, reward.at[..., 1].multiply(-1e4))
-    mine, theirs = (group_of(update(learner, r, key=KEY)[0]) for r in (rollout, rich))
+    mine, theirs = (group_of(updated(ALONE, learner, r)) for r in (rollout, rich))
     of = lambda group, agent: jax.tree.map(lambda x: x[agent], group)
     for agent in (0, 2):
         assert_same(of(theirs, agent), of(mine, agent))
     assert not np.array_equal(of(theirs, 1).models.value.bias, of(mine, 1).models.value.bias)
 
 
-@pytest.mark.parametrize("method", [SHARED, ALONE], ids=["shared", "independent"])
-def test_gradients_do_not_depend_on_the_size_of_chunks(method, monkeypatch):
-    """Oracle: the same update with all rows at once."""
-    learner, rollout = play(method, Drift(agents=3, masked=True), envs=6)
-    results = []
-    for size in (10**9, 12, 1):
-        monkeypatch.setattr(batches, "CHUNK", size)
-        results.append(jax.jit(lambda g, r: method.update(g, r, key=KEY))(learner, rollout))
-    for learned, metrics in results[1:]:
-        assert_close(group_of(learned), group_of(results[0][0]), 1e-5)
-        assert_close(metrics, results[0][1], 1e-5)
+@pytest.mark.parametrize(("method", "size"), [(SHARED, 12), (ALONE, 1)], ids=["shared", "independent"])
+def test_gradients_do_not_depend_on_the_size_of_chunks(method, size, monkeypatch):
+    """Oracle: the same update with all rows of a minibatch at once, as many as there are."""
+    learner, rollout = play(method, DRIFT)
+    assert rollout.groups["walkers"].log_prob.size <= batches.CHUNK
+    whole, metrics = update_of(method)(learner, rollout)
+    monkeypatch.setattr(batches, "CHUNK", size)
+    in_chunks, same_metrics = jax.jit(lambda g, r: method.update(g, r, key=KEY))(learner, rollout)
+    assert_close(group_of(in_chunks), group_of(whole), 1e-5)
+    assert_close(same_metrics, metrics, 1e-5)
 
 
 def test_every_step_is_used_once_an_epoch():
     """Oracle: counting; with memory, whole environments, one of each run of neighbours a minibatch."""
     for method in (SHARED, SHARED_GRU):
-        env = Drift(agents=3)
-        learner, rollout = play(method, env)
-        group = group_of(learner)
-        own = view(rollout, env.spec, env.spec.groups[0], "local")
-        memory = learner.per_env["walkers"]
-        batch, _, _ = prepare(method, group.models, group.normaliser, memory, own, rollout)
+        learner, rollout = play(method, DRIFT)
+        batch = prepared(method, DRIFT, learner, rollout)
         index = np.asarray(batch.shuffle(KEY, 2))
         assert index.shape == ((2, 3) if batch.recurrent else (2, 6))
         assert sorted(index.ravel()) == list(range(index.size))
@@ -210,21 +198,19 @@ def test_every_step_is_used_once_an_epoch():
             np.testing.assert_array_equal(np.sort(index // 2, axis=1), [[0, 1, 2]] * 2)
 
 
-@pytest.mark.parametrize("network", [FEED_FORWARD, RECURRENT], ids=["feed-forward", "recurrent"])
-def test_truncated_episodes_are_bootstrapped_at_their_true_last_observation(network):
+@pytest.mark.parametrize("method", [SHARED, SHARED_GRU], ids=["feed-forward", "recurrent"])
+def test_truncated_episodes_are_bootstrapped_at_their_true_last_observation(method):
     """Oracle: the critic stepped by hand through one environment's episodes."""
-    env = Drift(agents=2, horizon=4)
-    method = A2C(rollout_length=10, network=network)
-    learner, rollout = play(method, env)
+    learner, rollout = play(method, DRIFT)
     models, critic = group_of(learner).models, group_of(learner).models.critic
-    own = view(rollout, env.spec, env.spec.groups[0], "local")
-    memory = jax.tree.map(lambda m: m + 0.3, critic.initial_memory((6, 2)))
-    values, following, last, kept = jax.jit(models.values)(own, memory, rollout)
+    own = view(rollout, DRIFT.spec, DRIFT.spec.groups[0], "local")
+    memory = jax.tree.map(lambda m: m + 0.3, critic.initial_memory((6, 3)))
+    values, following, last, kept = jax.jit(lambda *x: models.values(*x))(own, memory, rollout)
     step = jax.jit(lambda x, h: critic.step(x, h))
     cuts = 0
     for e in range(6):
         h = jax.tree.map(lambda m, e=e: m[e], memory)
-        for t in range(10):
+        for t in range(12):
             if rollout.start[t, e]:
                 h = jax.tree.map(jnp.zeros_like, h)
             features, h = step(rollout.groups["walkers"].observation[t, e], h)
@@ -241,42 +227,46 @@ def test_truncated_episodes_are_bootstrapped_at_their_true_last_observation(netw
 
 def test_the_step_size_falls_to_zero_over_the_planned_steps():
     """Oracle: Adam's first step is proportional to the step size."""
-    method = A2C(rollout_length=5, network=FEED_FORWARD)
-    learner, rollout = play(method, Drift(agents=2))
-    update = jax.jit(method.update)
+    learner, rollout = play(SHARED, DRIFT)
+    method = A2C(rollout_length=12, network=FEED_FORWARD)
 
     def change(progress):
         there = eqx.tree_at(lambda r: r.progress, rollout, jnp.asarray(progress, jnp.float32))
-        moved = group_of(update(learner, there, key=KEY)[0]).models.policy.head.linear.weight
+        moved = group_of(updated(method, learner, there)).models.policy.head.linear.weight
         return np.asarray(moved - group_of(learner).models.policy.head.linear.weight)
 
     np.testing.assert_allclose(change(0.75), 0.25 * change(0.0), rtol=1e-3, atol=1e-7)
     assert not change(1.0).any() and change(0.0).any()
 
 
-def test_reinforce_without_a_baseline_learns_only_from_episodes_that_ended():
-    """Oracle: returns-to-go by hand; steps of the episode that the rollout cuts off carry no weight."""
-    env = Turns(length=4)
-    method = REINFORCE(rollout_length=6, network=FEED_FORWARD, baseline=False, discount=1.0, standardise=False)
-    learner, rollout = play(method, env, warm=0)
-    group = group_of(learner)
-    own = view(rollout, env.spec, env.spec.groups[0], "local")
-    batch, _, _ = prepare(method, group.models, group.normaliser, (), own, rollout)
-    np.testing.assert_array_equal(batch.weight[..., 0], np.repeat(np.arange(6)[:, None] < 4, 6, axis=1))
-    reward, seat = (np.asarray(x) for x in (own.reward, own.now.seat))
-    for t in range(4):
-        to_go = [reward[t:4, e, seat[t, e, 0]].sum() for e in range(6)]
-        np.testing.assert_allclose(batch.advantage[t, :, 0], to_go, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize(("env", "player"), [(DRIFT, SHARED), (TURNS, NUMBERED_GRU)], ids=["simultaneous", "of turns"])
+def test_reinforce_without_a_baseline_learns_only_from_episodes_that_terminate(env, player):
+    """Oracle: returns-to-go by hand; steps of episodes cut off by a time limit or the rollout carry no weight."""
+    learner, rollout = play(player, env)
+    method = REINFORCE(baseline=False, discount=1.0, standardise=False)
+    batch, own = prepared(method, env, learner, rollout), rollout.groups[env.spec.groups[0].name]
+    ends, cut = (np.asarray(x) for x in (rollout.terminated | rollout.truncated, rollout.truncated))
+    agents = np.arange(own.reward.shape[-1])
+    owner = np.asarray(own.seat if own.seat is not None else np.broadcast_to(agents, batch.weight.shape))
+    for t, e, slot in np.ndindex(owner.shape):
+        agent, later = owner[t, e, slot], t + np.flatnonzero(ends[t:, e])
+        assert batch.weight[t, e, slot] == (own.acting[t, e, agent] and len(later) > 0 and not cut[later[0], e])
+        if batch.weight[t, e, slot]:
+            to_go = own.reward[t : later[0] + 1, e, agent].sum()
+            np.testing.assert_allclose(batch.advantage[t, e, slot], to_go, rtol=1e-5, atol=1e-6)
+    assert 0 < batch.weight.sum() < own.acting.sum()
 
 
 def test_a_central_critic_sees_all_observations_its_own_agents_first():
     """Oracle: numpy on the observations of one moment, in a game without a global state."""
     env = Drift(agents=3, teams=True)
-    learner, rollout = play(MAPPO(rollout_length=4, network=FEED_FORWARD), env)
-    left, right = (np.asarray(rollout.groups[name].observation[2, 1]) for name in ("left", "right"))
-    central = view(rollout, env.spec, env.spec.groups[0], "central").now.critic_input[2, 1]
-    np.testing.assert_array_equal(central, [[*left[0], *left[1], *right[0]], [*left[1], *left[0], *right[0]]])
-    assert learner.shared["groups"]["left"].models.critic.before.linears[0].weight.shape[0] == 9
+    shown = env.reset(KEY)[1].observation
+    moments = {name: Moment(x, jnp.ones(len(x), bool), None, None) for name, x in shown.items()}
+    group = env.spec.groups[0]
+    (a, b), (c,) = (np.asarray(shown[name]) for name in ("left", "right"))
+    central = central_input(env.spec, group, moments)
+    np.testing.assert_array_equal(central, [[*a, *b, *c], [*b, *a, *c]])
+    assert central_size(env.spec, group) == 9
 
 
 SPACE = {"observation": Box((3,)), "action": Discrete(2)}

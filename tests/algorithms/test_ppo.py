@@ -12,15 +12,10 @@ import optax
 import pytest
 import rlax
 
-from ludus.algorithms.policy_gradient.estimate import prepare
+from algorithms.learners import DRIFT, SHARED, group_of, prepared, updated
 from ludus.algorithms.policy_gradient.mappo import MAPPO, huber
 from ludus.algorithms.policy_gradient.ppo import PPO, surrogate
-from ludus.algorithms.policy_gradient.view import view
-from ludus.networks.torso import Network
-from toys import Drift, assert_close, assert_same, play
-
-TINY = Network(hidden=(8,))
-ENV = Drift(agents=3, masked=True)
+from toys import assert_close, assert_same, play
 
 
 @pytest.mark.parametrize(
@@ -62,14 +57,11 @@ def test_the_value_loss_takes_the_worse_of_the_clipped_and_the_unclipped_value(a
 @pytest.fixture(scope="module")
 def gradients():
     """PPO's batch of one rollout, and the gradients of any batch like it."""
-    method = PPO(rollout_length=12, network=TINY, discount=0.9)
-    learner, rollout = play(method, ENV)
-    group = learner.shared["groups"]["walkers"]
-    own = view(rollout, ENV.spec, ENV.spec.groups[0], "local")
-    batch, _, normaliser = prepare(method, group.models, group.normaliser, (), own, rollout)
+    learner, rollout = play(SHARED, DRIFT)
+    group, batch = group_of(learner), prepared(SHARED, DRIFT, learner, rollout)
     # A policy that has moved on from the one that acted, so that ratios differ from 1.
     moved = jax.tree.map(lambda x: 1.1 * x, group.models)
-    run = jax.jit(lambda batch: method._gradients(moved, batch, jnp.arange(12)[None], normaliser))
+    run = jax.jit(lambda batch: SHARED._gradients(moved, batch, jnp.arange(12)[None], group.normaliser))
     return batch, run
 
 
@@ -116,9 +108,11 @@ def test_advantages_have_mean_zero_and_deviation_one_over_steps_with_weight(grad
 def test_before_the_first_gradient_step_no_value_counts_as_moved():
     """Oracle: the update without value clipping; with one step on a rollout both are the same, even while the value
     normaliser takes in a rollout on another scale."""
-    env, method = Drift(agents=2, horizon=20, out=False), MAPPO(rollout_length=8, network=TINY, epochs=1, minibatches=1)
-    learner, rollout = play(method, env, warm=12)
-    rollout = eqx.tree_at(lambda r: r.groups["walkers"].reward, rollout, rollout.groups["walkers"].reward + 10.0)
-    update = lambda m: jax.jit(m.update)(learner, rollout, key=jax.random.key(0))[0].shared["groups"]["walkers"]
-    with_clipping, without = update(method), update(replace(method, clip_values=False))
-    assert_close(with_clipping.models, without.models, 1e-6)
+    learner, rollout = play(SHARED, DRIFT)
+    method = replace(SHARED, epochs=1, minibatches=1, normalise_values=True)
+    reward = rollout.groups["walkers"].reward
+    rollout = eqx.tree_at(lambda r: r.groups["walkers"].reward, rollout, 10 * reward + 10)
+    with_clipping, without = (
+        group_of(updated(replace(method, clip_values=c), learner, rollout)) for c in (True, False)
+    )
+    assert_close(with_clipping, without, 1e-6)

@@ -26,7 +26,7 @@ def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[st
     env = os.environ | {
         "LUDUS_HOST_DEVICES": "1",
         "JAX_PLATFORMS": os.environ.get("JAX_PLATFORMS", "cpu"),
-        "PYTHONPATH": str(HERE),
+        "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
     env.pop("XLA_FLAGS", None)

@@ -22,6 +22,7 @@ from ludus.core.policy import Policy
 from ludus.core.sharding import ENV_AXIS
 from ludus.runtime.finite import first_bad
 from ludus.runtime.rollout import Actors, Episodes, collect, init_actors
+from ludus.runtime.setup import compiler_options
 
 SEED_AXIS = "seed"
 STEPS_PER_CALL = 8192  # short iterations run several to a call, so that the host does not set the pace
@@ -182,7 +183,7 @@ class Program:
 
     def compile(self, state: TrainState) -> Any:
         """Compile ahead of the first call; returns the compiled program for states like this."""
-        return self._program.lower(state).compile()
+        return self._program.lower(state).compile(compiler_options())
 
     def policies(self, state: TrainState, seed: int = 0) -> dict[str, Policy]:
         """The policies of one seed, by its index."""

@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from ludus.core.game import Environment
 from ludus.runtime.rollout import Actors, Policies, decide, init_actors
+from ludus.runtime.setup import compiler_options
 
 BATCH = 512  # episodes at once
 ENDLESS = 20_000  # steps after which an episode of unknown horizon is given up
@@ -77,7 +78,9 @@ class Evaluator:
     def __init__(self, env: Environment):
         self.env = env
         self._play = jax.jit(
-            lambda policies, key, explore: play(self.env, policies, key, explore=explore), static_argnums=2
+            lambda policies, key, explore: play(self.env, policies, key, explore=explore),
+            static_argnums=2,
+            compiler_options=compiler_options(),
         )
 
     def __call__(self, policies: dict[str, Any], episodes: int, key: Key[Array, ""], *, explore: bool) -> Results:
