@@ -178,6 +178,28 @@ class Counter(eqx.Module):
         return Decision(action, jnp.zeros(action.shape), memory + 1)
 
 
+class Always(eqx.Module):
+    """A policy that plays one action."""
+
+    action: int = eqx.field(static=True)
+
+    def initial_memory(self, batch: tuple[int, ...]) -> tuple[()]:
+        return ()
+
+    def act(
+        self,
+        observation: Array,
+        legal: Array | None = None,
+        memory: Any = (),
+        *,
+        key: Array | None = None,
+        explore: bool = False,
+        agent: Array | None = None,
+    ) -> Decision:
+        action = jnp.full(observation.shape[:-1], self.action, jnp.int32)
+        return Decision(action, jnp.zeros(action.shape), ())
+
+
 def numpy_tree(tree: Any) -> Any:
     """Arrays as numpy's, random keys as their numbers."""
     plain = lambda x: jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x

@@ -19,7 +19,7 @@ from toys import Drift, Turns
 
 KEY = jax.random.key(7)
 DRIFT = Drift(agents=3, masked=True)
-TURNS, TURNS_CUT = Turns(), Turns(truncates=True)
+TURNS, TURNS_CUT = Turns(length=7), Turns(truncates=True)
 FEED_FORWARD = Network(hidden=(8,))
 RECURRENT = Network(hidden=(8,), memory="gru", memory_size=6)
 

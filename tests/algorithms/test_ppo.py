@@ -69,7 +69,7 @@ def test_steps_without_weight_have_no_influence_at_all(gradients):
     """Oracle: those entries replaced by others; gradients and losses are the same to the last bit."""
     batch, run = gradients
     off = ~batch.weight
-    assert 0.1 < off.mean() < 0.9
+    assert 0.05 < off.mean() < 0.95
     random = np.random.default_rng(0)
 
     def spoil(x):
@@ -112,7 +112,5 @@ def test_before_the_first_gradient_step_no_value_counts_as_moved():
     method = replace(SHARED, epochs=1, minibatches=1, normalise_values=True)
     reward = rollout.groups["walkers"].reward
     rollout = eqx.tree_at(lambda r: r.groups["walkers"].reward, rollout, 10 * reward + 10)
-    with_clipping, without = (
-        group_of(updated(replace(method, clip_values=c), learner, rollout)) for c in (True, False)
-    )
-    assert_close(with_clipping, without, 1e-6)
+    learn = lambda clip: group_of(updated(replace(method, clip_values=clip), learner, rollout))
+    assert_close(learn(True), learn(False), 1e-6)

@@ -21,7 +21,7 @@ TINY = [
 STEPS_PER_CALL = 8192  # with TINY, a call of the device program plays 256 iterations of 32 steps
 
 
-def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[str]:
+def start(*arguments: str, cwd: Path, program=LUDUS, **environment: str) -> subprocess.Popen[str]:
     """`ludus ARGUMENTS` in a process, on one device; streams are captured."""
     env = os.environ | {
         "LUDUS_HOST_DEVICES": "1",
@@ -31,7 +31,7 @@ def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[st
     }
     env.pop("XLA_FLAGS", None)
     return subprocess.Popen(
-        (*LUDUS, *arguments),
+        (*program, *arguments),
         cwd=cwd,
         env=env | environment,
         stdout=subprocess.PIPE,
@@ -40,7 +40,7 @@ def start(*arguments: str, cwd: Path, **environment: str) -> subprocess.Popen[st
     )
 
 
-def finish(process: subprocess.Popen[str], within: float = 120.0) -> tuple[int, str, str]:
+def finish(process: subprocess.Popen[str], within: float = 600.0) -> tuple[int, str, str]:
     """Exit code, standard output and standard error."""
     try:
         out, err = process.communicate(timeout=within)
@@ -65,6 +65,12 @@ def wait_until(process: subprocess.Popen[str], true: Callable[[], bool], within:
             out, err = process.communicate()
             raise AssertionError(f"ended (code {process.returncode}) or too slow before the moment came:\n{out}{err}")
         time.sleep(0.005)
+
+
+def struck(number: signal.Signals, row: int, *arguments: str, cwd: Path) -> tuple[int, str, str]:
+    """Run `ludus ARGUMENTS`, which gets a signal just after the metrics of call `row` were written."""
+    program = (sys.executable, str(HERE / "struck.py"), number.name, str(row))
+    return finish(start(*arguments, cwd=cwd, program=program))
 
 
 def stop(process: subprocess.Popen[str]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
+import signal
 import time
 
 import pytest
-from processes import STEPS_PER_CALL, TINY, finish, ludus, newest, results, rows, start, stop, wait_until
+from processes import STEPS_PER_CALL, TINY, finish, ludus, newest, results, rows, start, stop, struck, wait_until
 
 NETWORKS = {
     "feed-forward": [],
@@ -28,10 +29,9 @@ def test_resume_after_kill_is_bitwise(tmp_path, network):
     command = [*SPREAD, *NETWORKS[network]]
     code, _, err = ludus(*command, "--run-dir", "whole", cwd=tmp_path)
     assert code == 0, err
-    killed = start(*command, "--run-dir", "killed", cwd=tmp_path)
-    wait_until(killed, lambda: newest(tmp_path / "killed") >= CALLS // 2)
-    stop(killed)
-    assert CALLS // 2 <= newest(tmp_path / "killed") < CALLS
+    code, _, err = struck(signal.SIGKILL, CALLS // 2 + 1, *command, "--run-dir", "killed", cwd=tmp_path)
+    assert code == -signal.SIGKILL, err
+    assert newest(tmp_path / "killed") == CALLS // 2 and len(rows(tmp_path / "killed")) == CALLS // 2 + 1
     code, _, err = ludus("resume", "killed", cwd=tmp_path)
     assert code == 0, err
     assert results(tmp_path / "killed") == results(tmp_path / "whole")

@@ -6,14 +6,14 @@ import signal
 import time
 
 import pytest
-from processes import STEPS_PER_CALL, TINY, finish, ludus, newest, results, rows, start, wait_until
+from processes import STEPS_PER_CALL, TINY, finish, ludus, newest, results, rows, start, struck, wait_until
 
 from ludus.core.errors import UsageError
 from ludus.experiment.api import resume
 from ludus.experiment.run_directory import RunDirectory
 from ludus.storage.arrays import read_arrays
 
-CALLS = 60
+CALLS = 10
 LONG = ["train", "ppo", "matrix/climbing", *TINY, "--steps", str(CALLS * STEPS_PER_CALL), "--checkpoint-every", "1000"]
 # Every step sleeps in the host, so that one call of the program outlasts the patience of a stop.
 SLOW = ["train", "ppo", "faulty:slow", *TINY, "--steps", str(10 * STEPS_PER_CALL), "--env.seconds", "0.05"]
@@ -40,16 +40,13 @@ def start_slow(cwd):
 def test_a_run_stopped_by_one_signal_and_then_another_ends_as_if_left_alone(tmp_path):
     run = tmp_path / "run"
     assert ludus(*LONG, "--run-dir", "alone", cwd=tmp_path)[0] == 0
-    process = start(*LONG, "--run-dir", "run", cwd=tmp_path)
-    for number, soon in ((signal.SIGINT, 3), (signal.SIGTERM, 12)):
-        wait_until(process, lambda soon=soon: len(rows(run)) >= soon)
-        process.send_signal(number)
-        code, _, err = finish(process, within=10)
+    command = [*LONG, "--run-dir", "run"]
+    for number, row in ((signal.SIGINT, 3), (signal.SIGTERM, 6)):
+        code, _, err = struck(number, row, *command, cwd=tmp_path)
         assert code == 130 and "Traceback" not in err and "ludus resume" in err
-        assert soon <= newest(run) < CALLS, "the state at the stop was saved, not only an earlier one"
-        assert newest(run) == len(rows(run))
-        process = start("resume", "run", cwd=tmp_path)
-    code, _, err = finish(process)
+        assert newest(run) == len(rows(run)) == row, "the state at the stop was saved, not only an earlier one"
+        command = ["resume", "run"]
+    code, _, err = ludus(*command, cwd=tmp_path)
     assert code == 0, err
     assert results(run) == results(tmp_path / "alone")
 
