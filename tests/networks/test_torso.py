@@ -17,13 +17,19 @@ def inputs(shape=(TIME, ENVS, AGENTS, FEATURES), seed=0):
     return jax.random.normal(jax.random.key(seed), shape)
 
 
+def unroll(torso, *arguments):
+    """Features and memories of all steps."""
+    core, memories = torso.unroll_core(*arguments)
+    return torso.after(core), memories
+
+
 @pytest.mark.parametrize("network", [Network(hidden=(6, 5), layer_norm=True), RECURRENT])
 def test_unrolling_a_rollout_is_taking_its_steps_one_by_one(network):
     """Oracle: `step` in a loop, with memory set to zero where an episode starts."""
     torso = Torso.init((FEATURES,), network, key=jax.random.key(1))
     x, start = inputs(), jax.random.bernoulli(jax.random.key(2), 0.3, (TIME, ENVS))
     memory = torso.initial_memory((ENVS, AGENTS))
-    features, _ = torso.unroll(x, memory, start)
+    features, _ = unroll(torso, x, memory, start)
     for t in range(TIME):
         memory = jax.tree.map(lambda m: jnp.where(start[t][:, None, None], 0.0, m), memory)
         expected, memory = torso.step(x[t], memory)
@@ -39,7 +45,7 @@ def test_with_seats_every_agent_remembers_its_own_moves_alone():
     start = random.random((TIME, ENVS)) < 0.25
     acting = seat == np.arange(AGENTS)
     before = jax.random.normal(jax.random.key(3), (ENVS, AGENTS, 5))
-    features, memories = torso.unroll(x, before, jnp.asarray(start), jnp.asarray(seat), jnp.asarray(acting))
+    features, memories = unroll(torso, x, before, jnp.asarray(start), jnp.asarray(seat), jnp.asarray(acting))
     for env in range(ENVS):
         memory = list(before[env])
         for t in range(TIME):
@@ -56,7 +62,7 @@ def test_a_row_whose_agent_does_not_act_changes_no_memory():
     torso = Torso.init((FEATURES,), RECURRENT, key=jax.random.key(1))
     before = jax.random.normal(jax.random.key(3), (ENVS, AGENTS, 5))
     seat, nobody = jnp.zeros((1, ENVS, 1), int), jnp.zeros((1, ENVS, AGENTS), bool)
-    _, memories = torso.unroll(inputs((1, ENVS, 1, FEATURES)), before, jnp.zeros((1, ENVS), bool), seat, nobody)
+    _, memories = unroll(torso, inputs((1, ENVS, 1, FEATURES)), before, jnp.zeros((1, ENVS), bool), seat, nobody)
     np.testing.assert_array_equal(memories[0], before)
 
 
@@ -76,7 +82,7 @@ def test_convolutions_see_each_image_for_itself():
     """Oracle: the image alone, and one window of the first layer computed in numpy."""
     torso = Torso.init((5, 4, 2), Network(conv=(3,), hidden=(6,), activation="relu"), key=jax.random.key(1))
     x = inputs((TIME, ENVS, AGENTS, 5, 4, 2))
-    together, _ = torso.unroll(x, (), jnp.zeros((TIME, ENVS), bool))
+    together, _ = unroll(torso, x, (), jnp.zeros((TIME, ENVS), bool))
     np.testing.assert_allclose(together[3, 1, 1], torso.step(x[3, 1, 1][None], ())[0][0], rtol=1e-5, atol=1e-6)
     image = np.pad(np.asarray(x[0, 0, 0]), ((1, 1), (1, 1), (0, 0)))
     window = np.tensordot(image[2:5, 1:4], np.asarray(torso.conv[0].weight), 3) + np.asarray(torso.conv[0].bias)
