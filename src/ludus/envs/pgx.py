@@ -88,6 +88,8 @@ class Pgx:
         state = self.suite.step(state, actions["players"][0], key)
         return state, self._show(state)
 
+    render_suffix = ".svg"
+
     def render(self, states: list[Any], path: str) -> None:
         """Draw the states of one episode as an animated SVG."""
         if not path.endswith(".svg"):

@@ -12,6 +12,7 @@ from ludus.envs.registry import make
 from ludus.experiment.config import Config, Settings, merge, resolve
 from ludus.experiment.console import Display, Quiet
 from ludus.experiment.evaluate import Evaluation, Match, random_policies
+from ludus.experiment.interrupt import Interrupt
 from ludus.experiment.run_directory import EVALUATIONS, METRICS, RunDirectory
 from ludus.experiment.train import Run, Trainer
 from ludus.networks.policy import IndependentPolicy, NetworkPolicy, build
@@ -49,21 +50,23 @@ def run_config(config: Config, run_dir: Path | None, display: Display | None) ->
     from ludus.experiment.train import program_of
 
     program_of(config, env)
-    run = RunDirectory.create(run_dir or RunDirectory.default(config), config)
-    try:
-        return Trainer(run, config, display or Quiet()).start()
-    finally:
-        run.close()
+    with Interrupt() as interrupt:
+        run = RunDirectory.create(run_dir or RunDirectory.default(config), config)
+        try:
+            return Trainer(run, config, display or Quiet()).start(interrupt)
+        finally:
+            run.close()
 
 
 def resume(path: str | Path, *, display: Display | None = None) -> Run:
     """Continue an interrupted run from its newest good checkpoint; the result is as if it had never stopped."""
     configure()
-    run = RunDirectory.open(Path(path), lock=True)
-    try:
-        return Trainer(run, run.config(), display or Quiet()).resume()
-    finally:
-        run.close()
+    with Interrupt() as interrupt:
+        run = RunDirectory.open(Path(path), lock=True)
+        try:
+            return Trainer(run, run.config(), display or Quiet()).resume(interrupt)
+        finally:
+            run.close()
 
 
 def load(path: str | Path) -> Run:
@@ -73,6 +76,9 @@ def load(path: str | Path) -> Run:
     config = run.config()
     spec = make(config.environment, **config.options).spec
     seeds = range(config.settings.seed, config.settings.seed + config.settings.seeds)
+    paths = [run.policy_path(seed, g.name) for seed in seeds for g in spec.groups]
+    if not all(p.is_file() for p in paths):
+        raise UsageError(f"{path} has no policies yet: it has not finished; go on with: ludus resume {path}")
     policies = [{g.name: load_policy(run.policy_path(seed, g.name)) for g in spec.groups} for seed in seeds]
     return Run(run.path, config, policies, run.rows(METRICS), run.rows(EVALUATIONS))
 
@@ -99,11 +105,23 @@ def policies_of(source: Any, spec: GameSpec) -> dict[str, Any]:
         return random_policies(spec)
     if isinstance(source, str | Path):
         source = load(source)
+    if isinstance(source, Run):
+        _same_groups(source, spec)
     found = source.policy if isinstance(source, Run) else dict(source)
     missing = [g.name for g in spec.groups if g.name not in found]
     if missing:
         raise UsageError(f"no policy for group '{missing[0]}' of {spec.name}; there are: {', '.join(found)}")
     return dict(found)
+
+
+def _same_groups(run: Run, spec: GameSpec) -> None:
+    """Raise `UsageError` where a run's policies see or do something else than this game's groups."""
+    shape = lambda g: (g.name, g.size, g.observation.shape, g.action)
+    own = make(run.config.environment, **run.config.options).spec
+    if not {shape(g) for g in spec.groups} <= {shape(g) for g in own.groups}:
+        raise UsageError(
+            f"{run.path} was trained in {run.config.environment}, whose groups do not match those of {spec.name}"
+        )
 
 
 def evaluate(

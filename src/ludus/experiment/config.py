@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 import typing
 from dataclasses import dataclass, field, fields
@@ -136,6 +137,35 @@ def checked(value: Any, hint: Any, place: str) -> Any:
         kinds = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
         raise UsageError(f"{place} must be {kinds.get(hint, hint.__name__)}, not {value!r}")
     return value
+
+
+# field -> (least, most) that makes sense, wherever it stands in a configuration
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("steps", "num_envs", "seeds", "evaluate_episodes"), (1, math.inf)),
+    **dict.fromkeys(("devices", "evaluate_every", "checkpoint_every"), (0, math.inf)),
+    **dict.fromkeys(("rollout_length", "minibatches", "epochs"), (1, math.inf)),
+    **dict.fromkeys(("hidden", "memory_size", "conv", "after"), (1, math.inf)),
+    **dict.fromkeys(("learning_rate", "entropy_weight", "value_weight", "clip"), (0, math.inf)),
+    **dict.fromkeys(("discount", "trace"), (0, 1)),
+    "max_grad_norm": (1e-30, math.inf),
+}
+
+
+def check_ranges(config: Config) -> None:
+    """Raise `UsageError` for a number that makes no sense."""
+    _check_ranges({k: v for k, v in config.to_dict().items() if k != "environment"}, "")
+
+
+def _check_ranges(tree: dict[str, Any], where: str) -> None:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            _check_ranges(value, f"{where}{name}.")
+        elif name in _RANGES:
+            least, most = _RANGES[name]
+            for x in value if isinstance(value, list) else [value]:
+                if not least <= x <= most:
+                    limit = f"between {least:g} and {most:g}" if most < math.inf else f"at least {least:g}"
+                    raise UsageError(f"{where}{name} must be {limit}, not {x}")
 
 
 def read_toml(path: Path) -> dict[str, Any]:

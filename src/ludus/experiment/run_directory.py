@@ -16,7 +16,7 @@ from typing import Any
 from ludus.core.errors import UsageError
 from ludus.experiment.config import Config, from_dict, read_toml
 from ludus.storage.checkpoints import Checkpoints
-from ludus.storage.files import write_atomically
+from ludus.storage.files import cannot_write, sync, write_atomically
 from ludus.storage.lock import DirectoryLock
 
 METRICS, EVALUATIONS, TIMING = "metrics.jsonl", "evaluations.jsonl", "timing.jsonl"
@@ -46,14 +46,18 @@ class RunDirectory:
         if run.config_path.exists():
             run.close()
             raise UsageError(f"{path} already holds a run; continue it with: ludus resume {path}")
-        write_atomically(run.path / "versions.json", json.dumps(versions(), indent=2).encode())
-        write_atomically(run.config_path, config.to_toml().encode())
+        try:
+            write_atomically(run.path / "versions.json", json.dumps(versions(), indent=2).encode())
+            write_atomically(run.config_path, config.to_toml().encode())
+        except BaseException:
+            run.close()
+            raise
         return run
 
     @classmethod
     def open(cls, path: Path, *, lock: bool) -> RunDirectory:
         """An existing run, locked to continue it or not to read it."""
-        if not (path / "config.toml").is_file():
+        if not os.path.isfile(path / "config.toml"):
             raise UsageError(f"{path} holds no run (there is no config.toml in it)")
         return cls(path, DirectoryLock(path) if lock else None)
 
@@ -88,7 +92,7 @@ class RunDirectory:
             with open(self.path / file, "a") as handle:
                 handle.write(text)
         except OSError as error:
-            raise UsageError(f"cannot write {self.path / file}: {(error.strerror or str(error)).lower()}") from error
+            raise cannot_write(self.path / file, error) from error
 
     def rows(self, file: str) -> list[dict[str, Any]]:
         """The whole rows of a row file."""
@@ -111,9 +115,10 @@ class RunDirectory:
         """Make rows durable before a checkpoint that counts on them."""
         for file in (METRICS, EVALUATIONS):
             if (self.path / file).exists():
-                descriptor = os.open(self.path / file, os.O_RDONLY)
-                os.fsync(descriptor)
-                os.close(descriptor)
+                try:
+                    sync(self.path / file)
+                except OSError as error:
+                    raise cannot_write(self.path / file, error) from error
 
     def truncate(self, sizes: dict[str, int]) -> None:
         """Drop the rows written after a checkpoint: they will be written again."""

@@ -13,7 +13,7 @@ import numpy as np
 from ludus.core.errors import NotFiniteError
 from ludus.core.game import Environment
 from ludus.envs.registry import make
-from ludus.experiment.config import Config
+from ludus.experiment.config import Config, check_ranges
 from ludus.experiment.console import Display, Quiet
 from ludus.experiment.evaluate import Evaluation, Match, random_policies
 from ludus.experiment.interrupt import Interrupt, Interrupted
@@ -58,6 +58,7 @@ def default_devices(config: Config) -> int:
 
 def program_of(config: Config, env: Environment) -> Program:
     """The device program of a configuration. Raises `UsageError` where algorithm and game do not fit."""
+    check_ranges(config)
     s = config.settings
     devices = s.devices or default_devices(config)
     return Program(config.algorithm, env, s.num_envs, s.steps, s.seeds, devices, s.on_nan)
@@ -75,20 +76,21 @@ class Trainer:
         self.compile_seconds = self.evaluation_seconds = 0.0
         self.tracker = Tracker(run.path)
 
-    def start(self) -> Run:
+    def start(self, interrupt: Interrupt) -> Run:
         """Train from the beginning."""
-        with Interrupt() as interrupt:
-            state = interrupt.run(lambda: jax.block_until_ready(self.program.init(self.config.settings.seed)))
-            return self._loop(interrupt, state, 0)
+        state = interrupt.run(lambda: jax.block_until_ready(self.program.init(self.config.settings.seed)))
+        return self._loop(interrupt, state, 0)
 
-    def resume(self) -> Run:
+    def resume(self, interrupt: Interrupt) -> Run:
         """Go on from the newest good checkpoint; rows written after it are dropped and written again."""
-        with Interrupt() as interrupt:
-            like = interrupt.run(lambda: self.program.init(self.config.settings.seed))
-            state, metadata = self.run.checkpoints.load(like, self.display.say)
-            self.run.truncate(metadata["sizes"])
-            self.display.say(f"resuming {self.run.path} at {metadata['call'] * self.program.steps_per_call:,} steps")
-            return self._loop(interrupt, self.program.place(state), metadata["call"])
+        like = interrupt.run(lambda: self.program.init(self.config.settings.seed))
+        if not self.run.checkpoints.paths():  # it ended before the first: begin anew
+            self.run.truncate({METRICS: 0, EVALUATIONS: 0})
+            return self._loop(interrupt, like, 0)
+        state, metadata = self.run.checkpoints.load(like, self.display.say)
+        self.run.truncate(metadata["sizes"])
+        self.display.say(f"resuming {self.run.path} at {metadata['call'] * self.program.steps_per_call:,} steps")
+        return self._loop(interrupt, self.program.place(state), metadata["call"])
 
     def _loop(self, interrupt: Interrupt, state: TrainState, call: int) -> Run:
         begin = time.monotonic()
@@ -167,18 +169,17 @@ class Trainer:
         )
 
     def _stop_if_bad(self, report: Report, call: int) -> None:
-        for group, first in report.bad.items():
-            seed = int(np.argmin(first))
-            if (index := int(first[seed])) == CLEAN:
-                continue
-            step, env = divmod(index, self.program.num_envs)
-            before = (call - 1) * self.program.iterations_per_call * self.program.algorithm.rollout_length
-            raise NotFiniteError(
-                f"a reward or observation of group '{group}' in {self.config.environment} is not finite: environment "
-                f"{env}, step {before + step} or a later one of the same {self.program.iterations_per_call} "
-                f"iteration(s), seed {self.config.settings.seed + seed}; training stopped, the last good checkpoint "
-                f"is kept (--on-nan skip cuts such episodes and goes on)"
-            )
+        places = [(int(x), seed, group) for group, first in report.bad.items() for seed, x in enumerate(first)]
+        index, seed, group = min(places, default=(CLEAN, 0, ""))
+        if index == CLEAN:
+            return
+        step, env = divmod(index, self.program.num_envs)
+        step += (call - 1) * self.program.iterations_per_call * self.program.algorithm.rollout_length
+        raise NotFiniteError(
+            f"a reward or observation of group '{group}' in {self.config.environment} is not finite: environment "
+            f"{env}, step {step}, seed {self.config.settings.seed + seed}; training stopped, the last good checkpoint "
+            f"is kept (--on-nan skip cuts such episodes and goes on)"
+        )
 
     def _evaluate(self, state: TrainState, call: int) -> None:
         settings, rows = self.config.settings, []

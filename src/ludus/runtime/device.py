@@ -20,7 +20,7 @@ from ludus.core.errors import UsageError
 from ludus.core.game import Environment
 from ludus.core.policy import Policy
 from ludus.core.sharding import ENV_AXIS
-from ludus.runtime.finite import first_bad
+from ludus.runtime.finite import CLEAN, first_bad
 from ludus.runtime.rollout import Actors, Episodes, collect, init_actors
 from ludus.runtime.setup import compiler_options
 
@@ -62,6 +62,10 @@ class Program:
             raise UsageError("steps, num_envs and seeds must be at least 1")
         if self.num_envs % self.env_devices:
             raise UsageError(f"{self.num_envs} environments do not divide over {self.env_devices} devices")
+        if self.calls * self.iterations_per_call > jnp.iinfo(jnp.int32).max:
+            raise UsageError(f"{self.steps} steps are more iterations than the counter holds; take at most 2^31")
+        if not 1 <= self.devices <= len(jax.devices()):
+            raise UsageError(f"devices must be between 1 and {len(jax.devices())}, not {self.devices}")
         problem = self.algorithm.check(self.env.spec, self.num_envs // self.env_devices)
         if problem:
             raise UsageError(problem)
@@ -154,10 +158,11 @@ class Program:
     def _call(self, state: TrainState) -> tuple[TrainState, Report]:
         """Several iterations of one seed."""
         state, report = jax.lax.scan(self._iterate, state, None, self.iterations_per_call)
+        begin = jnp.arange(self.iterations_per_call, dtype=jnp.int32) * self.steps_per_iteration
         return state, Report(
             jax.tree.map(lambda x: x.sum(0), report.episodes),
             jax.tree.map(lambda x: x.mean(0), report.metrics),
-            jax.tree.map(lambda x: x.min(0), report.bad),
+            jax.tree.map(lambda x: jnp.where(x == CLEAN, CLEAN, x + begin).min(0), report.bad),
         )
 
     def _call_seeds(self, state: TrainState) -> tuple[TrainState, Report]:

@@ -29,7 +29,7 @@ class DamagedFileError(RuntimeError):
 
 def encode(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> bytes:
     """The bytes of an array file; the same arrays and metadata give the same bytes."""
-    header = {"ludus": json.dumps(metadata, sort_keys=True), "sha256": _ZEROS}
+    header = {"ludus": json.dumps([_ZEROS, metadata], sort_keys=True)}  # one entry: safetensors shuffles several
     data = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in sorted(arrays.items())}, header)
     digest = hashlib.sha256(data).hexdigest()
     return data.replace(_ZEROS.encode(), digest.encode(), 1)
@@ -39,14 +39,13 @@ def decode(data: bytes, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any
     """Arrays and metadata of an array file's bytes, verified. Raises `DamagedFileError` naming the file."""
     try:
         size = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + size])["__metadata__"]
-        digest = header["sha256"]
+        digest, metadata = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["ludus"])
         if len(digest) != 64:
             raise ValueError
         zeroed = data.replace(digest.encode(), _ZEROS.encode(), 1)
         if hashlib.sha256(zeroed).hexdigest() != digest:
             raise ValueError
-        return safetensors.numpy.load(data), json.loads(header["ludus"])
+        return safetensors.numpy.load(data), metadata
     except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
         raise DamagedFileError(f"{name} is damaged: its content does not match its hash") from error
 

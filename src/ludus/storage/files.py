@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -21,14 +22,20 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        sync_directory(path.parent)
+        sync(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
-        raise UsageError(f"cannot write {path}: {(error.strerror or str(error)).lower()}") from error
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise cannot_write(path, error) from error
 
 
-def sync_directory(path: Path) -> None:
-    """Make renames in a directory durable."""
+def cannot_write(path: Path, error: OSError) -> UsageError:
+    """The error of a file that could not be written."""
+    return UsageError(f"cannot write {path}: {(error.strerror or str(error)).lower()}")
+
+
+def sync(path: Path) -> None:
+    """Make a file's content, or renames in a directory, durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
