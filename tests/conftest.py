@@ -6,8 +6,11 @@ import tempfile
 import jax
 from jaxtyping import install_import_hook
 
-if os.environ.get("LUDUS_CHECK_SHAPES", "0") != "0":
-    install_import_hook("ludus", "beartype.beartype")  # before anything imports ludus
+if os.environ.get("LUDUS_CHECK_SHAPES", "1") != "0":
+    install_import_hook(
+        [f"ludus.{part}" for part in ("core", "envs", "learning", "networks", "algorithms", "storage")],
+        "beartype.beartype",
+    )  # before anything imports ludus
 
 _CACHE = tempfile.TemporaryDirectory(prefix="ludus-compiled-")
 if "JAX_PLATFORMS" not in os.environ:

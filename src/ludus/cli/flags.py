@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,9 +52,10 @@ def parse_train(arguments: list[str]) -> Given:
             raise UsageError("usage: ludus train ALGORITHM ENVIRONMENT [flags], e.g. ludus train ppo mpe/simple_spread")
     algorithm, environment = words
     rest = [a for a in arguments if a not in words] if "-h" in arguments or "--help" in arguments else arguments[2:]
+    rest = [_whole(a) for a in rest]
     file = _value_of(rest, "--config")
     make(environment)  # a wrong name is refused before flags are looked at
-    base, origin = resolve(algorithm, environment, file=Path(file) if file else None)
+    base, origin = resolve(algorithm, environment, file=None if file is None else Path(file))
     kinds: list[tuple[str, Any, Any]] = []
     for name, part in _parts(base.algorithm):
         kinds.append((name, _flat(type(part)) if name == "algorithm" else type(part), part))
@@ -93,6 +95,13 @@ def _flat(kind: type) -> Any:
 def _parts(algorithm: Any) -> list[tuple[str, Any]]:
     """What gets flags: the algorithm, or each team's under the team's name."""
     return list(algorithm.teams.items()) if isinstance(algorithm, PerTeam) else [("algorithm", algorithm)]
+
+
+def _whole(argument: str) -> str:
+    """`1e6` as `1000000`, so that it may stand for a whole number."""
+    if re.fullmatch(r"\d+(\.\d+)?[eE]\+?\d{1,2}", argument) and float(argument).is_integer():
+        return str(int(float(argument)))
+    return argument
 
 
 def _value_of(arguments: list[str], flag: str) -> str | None:

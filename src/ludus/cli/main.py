@@ -104,6 +104,9 @@ def list_command(arguments: list[str]) -> int:
     from ludus.envs.registry import available
     from ludus.experiment.config import presets
 
+    if "-h" in arguments or "--help" in arguments:
+        print("usage: ludus list environments|algorithms|presets [--json]")
+        return 0
     words = [a for a in arguments if a != "--json"]
     what = words[0] if words else "environments"
     tables: dict[str, Callable[[], Any]] = {

@@ -77,19 +77,22 @@ class GameSpec:
 
 
 class TimeStep(eqx.Module):
-    """What a game shows at one moment. Dictionaries are keyed by group; slots and agents as in `GroupSpec`."""
+    """What a game shows at one moment. Dictionaries are keyed by group; slots and agents as in `GroupSpec`.
 
-    observation: dict[str, Shaped[Array, slot * observation]]
-    legal: dict[str, Bool[Array, "slot action"]]  # only groups with `masked`
-    acting: dict[str, Bool[Array, " agent"]]  # who moves now; a dead or waiting agent does not
-    reward: dict[str, Float[Array, " agent"]]  # for the step that led here
-    terminated: Bool[Array, ""]
-    truncated: Bool[Array, ""]
-    state: Shaped[Array, "*state"] | None = None
-    seat: dict[str, Int[Array, " slot"]] = eqx.field(default_factory=dict)  # only groups with slots < size
+    A game gives one moment; the runtime stacks many, so axes may lead.
+    """
+
+    observation: dict[str, Shaped[Array, "*lead_slot_and_observation"]]
+    legal: dict[str, Bool[Array, "*lead slot action"]]  # only groups with `masked`
+    acting: dict[str, Bool[Array, "*lead agent"]]  # who moves now; a dead or waiting agent does not
+    reward: dict[str, Float[Array, "*lead agent"]]  # for the step that led here
+    terminated: Bool[Array, "*lead"]
+    truncated: Bool[Array, "*lead"]
+    state: Shaped[Array, "*lead_and_state"] | None = None
+    seat: dict[str, Int[Array, "*lead slot"]] = eqx.field(default_factory=dict)  # only groups with slots < size
 
     @property
-    def done(self) -> Bool[Array, ""]:
+    def done(self) -> Bool[Array, "*lead"]:
         """Whether the episode ended here, by either cause."""
         return self.terminated | self.truncated
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
@@ -19,6 +19,7 @@ class Decision(eqx.Module):
     extras: dict[str, Array] = eqx.field(default_factory=dict)
 
 
+@runtime_checkable
 class Policy(Protocol):
     """Turns observations, legal actions and memory into actions, for the agents of one group."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ludus.core.errors import UsageError, nearest, unknown
 from ludus.core.game import Environment
-from ludus.core.output import prints_to_stderr
+from ludus.core.output import greetings_dropped
 
 # suite -> (our module, the package it needs, the extra that installs it)
 SUITES: dict[str, tuple[str, str | None, str | None]] = {
@@ -83,7 +83,7 @@ def suite(name: str) -> Any:
     module, package, extra = SUITES[name]
     if package is not None and importlib.util.find_spec(package) is None:
         raise UsageError(f"the suite '{name}' needs the package '{package}': pip install 'ludus[{extra}]'")
-    with prints_to_stderr():  # some suites greet on standard output
+    with greetings_dropped():  # some suites greet on standard output
         return importlib.import_module(module)
 
 
@@ -121,7 +121,7 @@ def make(name: str, **options: Any) -> Environment:
         if option not in accepted:
             hint = nearest(option, accepted) or f"; it takes: {', '.join(sorted(accepted)) or 'none'}"
             raise UsageError(f"'{name}' has no option '{option}'{hint}")
-    with prints_to_stderr():
+    with greetings_dropped():
         return function(**options) if own else function(rest, **options)
 
 

@@ -33,6 +33,7 @@ class Series:
 
 def write_report(runs: list[Path], out: Path | None = None) -> dict[str, Any]:
     """Write PNG curves and `report.html`; returns the paths, the table as text, and its numbers."""
+    runs = list({path.resolve(): path for path in runs}.values())
     series = _gather(runs)
     directory = out or runs[0] / "report"
     rows = [_row(s, group) for s in series for group in s.curves]

@@ -21,10 +21,16 @@ class Categorical(eqx.Module):
         return Categorical(jax.nn.log_softmax(logits))
 
     def sample(self, key: Key[Array, ""]) -> Int[Array, "*batch"]:
-        """Draw by inverse distribution function: one uniform number an agent instead of one an action."""
-        cumulative = jnp.cumsum(jnp.exp(self.log_probs), axis=-1)
-        uniform = jax.random.uniform(key, self.log_probs.shape[:-1] + (1,)) * (1 - 2.0**-22)
-        return jnp.sum(uniform * cumulative[..., -1:] >= cumulative, axis=-1, dtype=jnp.int32)
+        """Draw by inverse distribution function: one uniform number an agent instead of one an action.
+
+        Only actions of positive probability count, however sums of many small ones are rounded.
+        """
+        p = jnp.exp(self.log_probs)
+        cumulative = jnp.cumsum(p, axis=-1)
+        uniform = jax.random.uniform(key, (*p.shape[:-1], 1)) * (1 - 2.0**-22)
+        crossed = (cumulative > uniform * cumulative[..., -1:]) & (p > 0)
+        drawn = jnp.where(crossed.any(-1), jnp.argmax(crossed, axis=-1), jnp.argmax(p, axis=-1))
+        return drawn.astype(jnp.int32)
 
     def mode(self) -> Int[Array, "*batch"]:
         """The most likely action."""

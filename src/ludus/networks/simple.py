@@ -79,7 +79,8 @@ class SeatedPolicy(eqx.Module):
         seat = self.seats if agent is None else self.seats[agent]
 
         def mine(*options: Array) -> Array:
-            index = jnp.broadcast_to(seat.reshape(seat.shape + (1,) * (options[0].ndim - seat.ndim)), options[0].shape)
+            beyond = options[0].ndim - decisions[0].log_prob.ndim  # axes of one action
+            index = jnp.broadcast_to(seat.reshape(seat.shape + (1,) * beyond), options[0].shape)
             return jnp.choose(index, list(options), mode="clip")
 
         action = mine(*(d.action for d in decisions))

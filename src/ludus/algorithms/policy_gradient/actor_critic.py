@@ -123,7 +123,7 @@ class ActorCritic(Hyperparameters):
             models = jax.tree.map(lambda p, u: p - step_size * u, models, updates)
             return (models, state), metrics
 
-        def epoch(carry: tuple, epoch_key: Key[Array, ""]) -> tuple[tuple, Metrics]:
+        def epoch(carry: tuple, epoch_key: Key[Array, ""]) -> tuple[tuple, Any]:
             return jax.lax.scan(gradient_step, carry, batch.shuffle(epoch_key, self.minibatches))
 
         carry = (learner.models, learner.optimiser)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -16,6 +16,7 @@ from ludus.learning.returns import generalised_advantages
 from ludus.learning.statistics import ValueNormaliser
 
 
+@runtime_checkable
 class Estimation(Protocol):
     """How a method estimates advantages; see `ActorCritic` for the fields."""
 
