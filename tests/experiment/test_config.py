@@ -120,7 +120,7 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
         ("binary.toml", "not valid"),
     ):
         with pytest.raises(UsageError, match=words):
-            read_toml(tmp_path / f"{name}.toml")
+            read_toml(tmp_path / name)
     with pytest.raises(UsageError, match="cannot read"):
         read_toml(tmp_path)
     with pytest.raises(UsageError, match="does not name its algorithm and environment"):

@@ -54,15 +54,15 @@ def test_the_first_of_several_is_told(rollout):
     assert bad(rollout) == {"right": (2, 3)}
 
 
-def test_the_last_observation_of_a_truncated_episode_belongs_to_its_last_step(rollout):
+def test_the_last_observation_of_a_truncated_episode_counts_after_its_last_step(rollout):
     """Oracle: the second truncation of environment 1, after twice `HORIZON` steps; critics bootstrap from it."""
     found = spoiled(rollout, lambda r: r.groups["left"].last.observation, (1, 1, 0, 0), np.nan)
-    assert bad(found) == {"left": (2 * HORIZON - 1, 1)}
+    assert bad(found) == {"left": (2 * HORIZON, 1)}
 
 
-def test_rows_of_last_observations_that_are_not_used_do_not_count(rollout):
-    unused = spoiled(rollout, lambda r: r.last_time, (2, slice(None)), LENGTH)
-    assert bad(spoiled(unused, lambda r: r.groups["left"].last.observation, (2, 3, 0, 0), np.nan)) == {}
+def test_the_observation_that_follows_the_rollout_counts_after_its_last_step(rollout):
+    found = spoiled(rollout, lambda r: r.groups["right"].next.observation, (4, 0, 0), np.nan)
+    assert bad(found) == {"right": (LENGTH, 4)}
 
 
 def test_the_global_state_of_central_critics_counts_for_every_group(rollout):

@@ -6,7 +6,7 @@ import contextlib
 import io
 import sys
 from collections.abc import Iterator
-from typing import TextIO
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -24,7 +24,7 @@ def greetings_dropped() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _prints_to(target: TextIO) -> Iterator[None]:
+def _prints_to(target: Any) -> Iterator[None]:
     kept = sys.stdout, sys.__stdout__, sys.stderr
     sys.stdout = sys.__stdout__ = target  # type: ignore
     try:

@@ -55,11 +55,6 @@ _SCENARIOS: dict[str, tuple[str, RewardKind, dict[str, tuple[str, str]]]] = {
             "agent": ("prey", "prey"),
         },
     ),
-    "simple_facmac": (
-        "MPE_simple_facmac_v1",
-        "common",
-        {"adversary": ("predators", "predators"), "agent": ("prey", "prey")},
-    ),
 }
 NAMES = tuple(_SCENARIOS)
 

@@ -119,6 +119,8 @@ def _list(known: set[str]) -> str:
 
 def checked(value: Any, hint: Any, place: str) -> Any:
     """`value` as the type `hint`, or a `UsageError` that says what was expected."""
+    if hint is Any:
+        return value
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin is Literal:
         if value not in arguments:

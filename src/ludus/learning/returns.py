@@ -45,6 +45,7 @@ def generalised_advantages(
     last_known: Bool[Array, "time env agent"],
     discount: float,
     trace: float,
+    bootstrap: bool = True,
 ) -> Advantages:
     """Generalised advantage estimation (Schulman et al. 2016, eq. 16) over acting steps.
 
@@ -71,7 +72,7 @@ def generalised_advantages(
             value=jnp.where(act, v, future.value),
             advantage=jnp.where(act, advantage, future.advantage),
             pending=jnp.where(act, 0.0, future.pending),
-            known=act | future.known,
+            known=future.known | (act & bootstrap),
         )
         return earlier, (advantage, valid)
 

@@ -41,7 +41,7 @@ class GRU(eqx.Module):
         self,
         x: Float[Array, "time *batch in"],
         h: Float[Array, "*batch size"],
-        start: Bool[Array, time * batch],
+        start: Bool[Array, "time *batch"],
     ) -> Float[Array, "time *batch size"]:
         """All steps; memory is cleared before the steps where `start` holds."""
         batch = x.shape[1:-1]

@@ -65,7 +65,7 @@ class Program:
         if self.calls * self.iterations_per_call > jnp.iinfo(jnp.int32).max:
             raise UsageError(f"{self.steps} steps are more iterations than the counter holds; take at most 2^31")
         if not 1 <= self.devices <= len(jax.devices()):
-            raise UsageError(f"devices must be between 1 and {len(jax.devices())}, not {self.devices}")
+            raise UsageError(f"there are {len(jax.devices())} devices here, not {self.devices} devices")
         problem = self.algorithm.check(self.env.spec, self.num_envs // self.env_devices)
         if problem:
             raise UsageError(problem)

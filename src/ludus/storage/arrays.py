@@ -30,7 +30,7 @@ class DamagedFileError(RuntimeError):
 def encode(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> bytes:
     """The bytes of an array file; the same arrays and metadata give the same bytes."""
     header = {"ludus": json.dumps([_ZEROS, metadata], sort_keys=True)}  # one entry: safetensors shuffles several
-    data = safetensors.numpy.save({k: np.ascontiguousarray(v) for k, v in sorted(arrays.items())}, header)
+    data = safetensors.numpy.save({k: np.asarray(v, order="C") for k, v in sorted(arrays.items())}, header)
     digest = hashlib.sha256(data).hexdigest()
     return data.replace(_ZEROS.encode(), digest.encode(), 1)
 

@@ -155,7 +155,7 @@ class ActorCritic(Hyperparameters):
         distribution, value = models.evaluate(batch)
         log_prob = distribution.log_prob(batch.action)
         policy_loss, extras = self.policy_loss(log_prob, batch)
-        value_loss = self.value_loss(value, normaliser.normalise(batch.old_value), normaliser.normalise(batch.target))
+        value_loss = self.value_loss(value, batch.old_value, normaliser.normalise(batch.target))
         mean = lambda x: jnp.sum(jnp.where(batch.weight, x, 0.0)) / count
         parts = {
             "policy_loss": mean(policy_loss),

@@ -29,7 +29,7 @@ class Batch(eqx.Module):
     log_prob: Float[Array, "time env slot"]
     advantage: Float[Array, "time env slot"]
     target: Float[Array, "time env slot"]
-    old_value: Float[Array, "time env slot"]
+    old_value: Float[Array, "time env slot"]  # as the critic predicted it, on its own scale
     weight: Bool[Array, "time env slot"]
     memory: Memory
     critic_memory: Memory

@@ -24,6 +24,8 @@ def misfit(method: Any, spec: GameSpec, num_envs: int) -> str | None:
                 f"a central critic needs the global state or all observations at once, but {spec.name} shows only "
                 f"the mover's; ppo with its local critic fits"
             )
+    if method.agent_ids and method.parameters == "independent":
+        return "agent_ids tell agents with shared parameters apart; with parameters=independent they must be off"
     if method.share_torso and method.critic == "central":
         return "share_torso needs a local critic: a central critic has other inputs than the policy"
     size, unit = (

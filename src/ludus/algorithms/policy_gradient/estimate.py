@@ -61,6 +61,7 @@ def prepare(
     value, next_value, last_value, kept = models.values(own, critic_memory, rollout)
     restore = normaliser.restore if method.normalise_values else (lambda x: x)
     agents = own.reward.shape[-1]
+    predicted = value
     value, next_value = restore(value), restore(next_value)
     if not method.baseline:
         value = jnp.zeros_like(value)
@@ -82,6 +83,7 @@ def prepare(
         last_known=method.knows_next(known),
         discount=method.discount,
         trace=method.trace,
+        bootstrap=method.baseline,
     )
     seat = own.now.seat
     weight = to_slots(estimate.valid, seat)
@@ -96,7 +98,7 @@ def prepare(
         log_prob=own.log_prob,
         advantage=method.scale_advantages(to_slots(estimate.advantage, seat), weight),
         target=target,
-        old_value=value,
+        old_value=predicted,
         weight=weight,
         memory=own.memory,
         critic_memory=critic_memory,
