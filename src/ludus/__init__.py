@@ -7,11 +7,14 @@ from ludus.algorithms.policy_gradient.a2c import A2C
 from ludus.algorithms.policy_gradient.mappo import MAPPO
 from ludus.algorithms.policy_gradient.ppo import PPO
 from ludus.algorithms.policy_gradient.reinforce import REINFORCE
+from ludus.algorithms.tabular.joint import CorrelatedQ, FriendOrFoeQ, MinimaxQ, NashQ
+from ludus.algorithms.tabular.q_learning import QLearning
 from ludus.core.errors import NotFiniteError, UsageError
 from ludus.core.game import Environment, GameSpec, GroupSpec, TimeStep
 from ludus.core.spaces import Box, Discrete
 from ludus.envs.registry import make, register
 from ludus.experiment.api import evaluate, load, load_policy, resume, train
+from ludus.experiment.solve import solve
 from ludus.experiment.train import Run
 from ludus.networks.torso import Network
 
@@ -22,13 +25,18 @@ __all__ = [
     "PPO",
     "REINFORCE",
     "Box",
+    "CorrelatedQ",
     "Discrete",
     "Environment",
+    "FriendOrFoeQ",
     "GameSpec",
     "GroupSpec",
+    "MinimaxQ",
+    "NashQ",
     "Network",
     "NotFiniteError",
     "PerTeam",
+    "QLearning",
     "Run",
     "TimeStep",
     "UsageError",
@@ -38,5 +46,6 @@ __all__ = [
     "make",
     "register",
     "resume",
+    "solve",
     "train",
 ]

@@ -56,7 +56,8 @@ def permuted(rollout: Rollout, order: np.ndarray) -> Rollout:
             return None
         observation = m.observation if m.seat is not None else jnp.take(m.observation, order, axis)
         seat = None if m.seat is None else jnp.asarray(numbers, m.seat.dtype)[m.seat]
-        return Moment(observation, jnp.take(m.acting, order, axis), seat, m.state)
+        legal = m.legal if m.legal is None or m.seat is not None else jnp.take(m.legal, order, axis)
+        return Moment(observation, legal, jnp.take(m.acting, order, axis), seat, m.state)
 
     def group(g: GroupRollout) -> GroupRollout:
         slots = lambda x: x if x is None or g.seat is not None else jnp.take(x, order, 2)
@@ -261,7 +262,7 @@ def test_a_central_critic_sees_all_observations_its_own_agents_first():
     """Oracle: numpy on the observations of one moment, in a game without a global state."""
     env = Drift(agents=3, teams=True)
     shown = env.reset(KEY)[1].observation
-    moments = {name: Moment(x, jnp.ones(len(x), bool), None, None) for name, x in shown.items()}
+    moments = {name: Moment(x, None, jnp.ones(len(x), bool), None, None) for name, x in shown.items()}
     group = env.spec.groups[0]
     (a, b), (c,) = (np.asarray(shown[name]) for name in ("left", "right"))
     central = central_input(env.spec, group, moments)

@@ -6,13 +6,24 @@ from typing import Any
 
 from ludus.algorithms.per_team import PerTeam, parse
 from ludus.algorithms.policy_gradient.a2c import A2C
-from ludus.algorithms.policy_gradient.actor_critic import ActorCritic
 from ludus.algorithms.policy_gradient.mappo import MAPPO
 from ludus.algorithms.policy_gradient.ppo import PPO
 from ludus.algorithms.policy_gradient.reinforce import REINFORCE
+from ludus.algorithms.tabular.joint import CorrelatedQ, FriendOrFoeQ, MinimaxQ, NashQ
+from ludus.algorithms.tabular.q_learning import QLearning
 from ludus.core.errors import unknown
 
-ALGORITHMS: dict[str, type[ActorCritic]] = {"reinforce": REINFORCE, "a2c": A2C, "ppo": PPO, "mappo": MAPPO}
+ALGORITHMS: dict[str, type[Any]] = {
+    "reinforce": REINFORCE,
+    "a2c": A2C,
+    "ppo": PPO,
+    "mappo": MAPPO,
+    "q-learning": QLearning,
+    "minimax-q": MinimaxQ,
+    "nash-q": NashQ,
+    "friend-or-foe-q": FriendOrFoeQ,
+    "correlated-q": CorrelatedQ,
+}
 
 
 def make_algorithm(name: str) -> Any:
@@ -20,7 +31,7 @@ def make_algorithm(name: str) -> Any:
     return parse(name, make_algorithm) or algorithm_class(name)()
 
 
-def algorithm_class(name: str) -> type[ActorCritic]:
+def algorithm_class(name: str) -> type[Any]:
     """The class of that name."""
     if name not in ALGORITHMS:
         raise unknown("algorithm", name, ALGORITHMS)

@@ -24,6 +24,7 @@ USAGE = """usage: ludus COMMAND [arguments]        (ludus COMMAND --help explain
   evaluate    evaluate RUN [--episodes N] [--against RUN2|random] [--json]
   report      report RUN [RUN …]: curves, tables, one HTML page
   render      render RUN: one episode as GIF or SVG
+  solve       solve GAME [--method M] [--iterations N] [--target-exploitability X] [--json]
 """
 
 
@@ -84,6 +85,7 @@ def _commands() -> dict[str, Callable[[list[str]], int]]:
         "evaluate": evaluate,
         "report": report,
         "render": render,
+        "solve": solve,
     }
 
 
@@ -377,6 +379,18 @@ def render(arguments: list[str]) -> int:
         path = render_run(given.run, given.out, seed=given.seed, explore=given.explore)
     print(path)
     return 0
+
+
+def solve(arguments: list[str]) -> int:
+    """`ludus solve GAME`, or `ludus solve --list`."""
+    from ludus.cli.solve import Solve, run
+
+    if arguments == ["--list"]:
+        from ludus.experiment.solve import METHODS
+
+        print("\n".join(METHODS))
+        return 0
+    return run(_parse(Solve, arguments, "solve"))
 
 
 if __name__ == "__main__":

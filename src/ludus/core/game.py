@@ -31,6 +31,7 @@ class GroupSpec:
     slots: int
     masked: bool = False  # whether legal-action masks come with the observations
     rivals: bool = False  # whether every agent is a team of its own: the seats of a symmetric game
+    one_hot: bool = False  # whether an observation is a one-hot of all that its agent knows, so that tables serve
 
     @property
     def teams(self) -> tuple[str, ...]:

@@ -42,3 +42,20 @@ class Policy(Protocol):
         `agent` says which agent of the group each row belongs to (default: row i is agent i).
         """
         ...
+
+
+@runtime_checkable
+class Stochastic(Policy, Protocol):
+    """A policy that shows what it samples from, so that games can be evaluated exactly."""
+
+    def distribution(
+        self,
+        observation: Shaped[Array, "*batch slot ..."],
+        legal: Bool[Array, "*batch slot action"] | None = None,
+        memory: Memory = (),
+        *,
+        explore: bool = True,
+        agent: Int[Array, "*batch slot"] | None = None,
+    ) -> tuple[Any, Memory]:
+        """The action distribution, with `log_probs` where actions are discrete, and the memory after it."""
+        ...

@@ -12,6 +12,7 @@ class Moment(eqx.Module):
     """What one group sees at some moment that no step of the rollout starts from."""
 
     observation: Shaped[Array, "*lead slot ..."]
+    legal: Bool[Array, "*lead slot action"] | None
     acting: Bool[Array, "*lead agent"]
     seat: Int[Array, "*lead slot"] | None
     state: Shaped[Array, "*lead *state"] | None

@@ -95,11 +95,19 @@ class MatrixGame:
             rivals = kind != "common"
             name_, team = ("players", "player") if rivals else ("agents", "team")
             groups: tuple[GroupSpec, ...] = (
-                GroupSpec(name_, players, observation, Discrete(actions[0]), team, players, rivals=rivals),
+                GroupSpec(name_, players, observation, Discrete(actions[0]), team, players, rivals=rivals, one_hot=rounds == 1),
             )
         else:
             groups = tuple(
-                GroupSpec(f"player_{i}", 1, observation, Discrete(n), "team" if kind == "common" else f"player_{i}", 1)
+                GroupSpec(
+                    f"player_{i}",
+                    1,
+                    observation,
+                    Discrete(n),
+                    "team" if kind == "common" else f"player_{i}",
+                    1,
+                    one_hot=rounds == 1,
+                )
                 for i, n in enumerate(actions)
             )
         self.payoffs = jnp.asarray(payoffs)
@@ -139,7 +147,7 @@ class TwoStepGame:
     """The two-step game of QMIX (Rashid et al. 2018): agent 0 picks the second game, 7 everywhere or [[0,1],[1,8]]."""
 
     def __init__(self) -> None:
-        group = GroupSpec("agents", 2, Box((3,), 0.0, 1.0), Discrete(2), "team", 2)
+        group = GroupSpec("agents", 2, Box((3,), 0.0, 1.0), Discrete(2), "team", 2, one_hot=True)
         self.spec = GameSpec("matrix/two_step", (group,), "common", state=Box((3,), 0.0, 1.0), horizon=2)
 
     def _show(self, place: Array, reward: Array, terminated: Array) -> TimeStep:

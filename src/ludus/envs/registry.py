@@ -29,6 +29,8 @@ SUITES: dict[str, tuple[str, str | None, str | None]] = {
     "rware": ("ludus.envs.rware", "jumanji", "jumanji"),
     "connector": ("ludus.envs.connector", "jumanji", "jumanji"),
     "gym": ("ludus.envs.gym", "gymnax", "gymnax"),
+    "spiel": ("ludus.envs.spiel", "pyspiel", "spiel"),
+    "stochastic": ("ludus.envs.stochastic", None, None),
 }
 
 
@@ -114,7 +116,7 @@ def make(name: str, **options: Any) -> Environment:
     function = maker(name)
     prefix, _, rest = name.partition("/")
     own = _own(name) is not None
-    if not own and rest not in suite(prefix).NAMES:
+    if not own and rest.partition("(")[0] not in suite(prefix).NAMES:
         raise unknown("environment", name, names(prefix))
     accepted = options_of(name)
     for option in options:

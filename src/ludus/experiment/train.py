@@ -50,6 +50,8 @@ def default_devices(config: Config) -> int:
     seeds, envs = config.settings.seeds, config.settings.num_envs
     fits = [d for d in range(1, available + 1) if seeds % d == 0 or (envs % d == 0 and envs // d >= 4)]
     for devices in reversed(fits):
+        if seeds % devices and not getattr(config.algorithm, "splits", True):
+            continue
         program_envs = envs if seeds % devices == 0 else envs // devices
         if config.algorithm.check(make(config.environment, **config.options).spec, program_envs) is None:
             return devices

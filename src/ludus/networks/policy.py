@@ -15,6 +15,7 @@ from ludus.core.policy import Decision, Memory
 from ludus.core.spaces import Box, Discrete
 from ludus.networks.distributions import Categorical, Distribution, Gaussian
 from ludus.networks.layers import Linear
+from ludus.networks.tabular import TabularPolicy
 from ludus.networks.torso import Network, Torso
 
 
@@ -92,11 +93,24 @@ class NetworkPolicy(eqx.Module):
         agent: Int[Array, "..."] | None = None,
     ) -> Decision:
         """See `ludus.core.policy.Policy.act`. A recurrent policy without given memory starts afresh."""
+        distribution, memory = self.distribution(observation, legal, memory, agent=agent)
+        return self.head.decide(distribution, memory, key, explore)
+
+    def distribution(
+        self,
+        observation: Shaped[Array, "..."],
+        legal: Bool[Array, "..."] | None = None,
+        memory: Memory = (),
+        *,
+        explore: bool = True,
+        agent: Int[Array, "..."] | None = None,
+    ) -> tuple[Distribution, Memory]:
+        """See `ludus.core.policy.Stochastic.distribution`; it is the same with and without exploring."""
         observation = jnp.asarray(observation)
         if self.torso.recurrent and isinstance(memory, tuple):
             memory = self.initial_memory(observation.shape[: observation.ndim - self.torso.observation_rank])
         features, memory = self.torso.step(observation, memory, agent)
-        return self.head.decide(self.head(features, legal), memory, key, explore)
+        return self.head(features, legal), memory
 
 
 class IndependentPolicy(eqx.Module):
@@ -120,6 +134,19 @@ class IndependentPolicy(eqx.Module):
         agent: Int[Array, "..."] | None = None,
     ) -> Decision:
         """See `ludus.core.policy.Policy.act`: rows are agents; with `agent`, rows are of those agents."""
+        distribution, memory = self.distribution(observation, legal, memory, agent=agent)
+        return self.stack.head.decide(distribution, memory, key, explore)
+
+    def distribution(
+        self,
+        observation: Shaped[Array, "..."],
+        legal: Bool[Array, "..."] | None = None,
+        memory: Memory = (),
+        *,
+        explore: bool = True,
+        agent: Int[Array, "..."] | None = None,
+    ) -> tuple[Distribution, Memory]:
+        """See `ludus.core.policy.Stochastic.distribution`; it is the same with and without exploring."""
         observation = jnp.asarray(observation)
         axis = observation.ndim - self.stack.torso.observation_rank - 1
         if self.stack.torso.recurrent and isinstance(memory, tuple):
@@ -144,7 +171,7 @@ class IndependentPolicy(eqx.Module):
         if agent is not None:  # the agent axis was added: keep, of each row, its own agent's
             own = lambda x: jnp.take_along_axis(x, _at(agent, axis, x.ndim), axis=axis).squeeze(axis)
             distribution, memory = jax.tree.map(own, (distribution, memory))
-        return self.stack.head.decide(distribution, memory, key, explore)
+        return distribution, memory
 
 
 def _at(agent: Int[Array, "..."], axis: int, ndim: int) -> Int[Array, "..."]:
@@ -160,40 +187,53 @@ def feature_size(torso: Torso) -> int:
 
 def architecture(group: GroupSpec, network: Network, *, independent: bool, agent_ids: bool) -> dict[str, Any]:
     """What `build` needs besides arrays to restore a policy: plain values, as stored beside them."""
-    action = group.action
     return {
         "kind": "independent" if independent else "shared",
         "network": asdict(network),
         "agent_ids": agent_ids,
-        "group": {
-            "name": group.name,
-            "size": group.size,
-            "team": group.team,
-            "slots": group.slots,
-            "masked": group.masked,
-            "rivals": group.rivals,
-            "observation": list(group.observation.shape),
-            "action": {"n": action.n}
-            if isinstance(action, Discrete)
-            else {"shape": list(action.shape), "low": action.low, "high": action.high},
-        },
+        "group": _plain(group),
     }
 
 
-def build(architecture: dict[str, Any]) -> NetworkPolicy | IndependentPolicy:
-    """A policy of this architecture with arrays to be replaced by stored ones."""
-    g = dict(architecture["group"])
+def tabular_architecture(group: GroupSpec) -> dict[str, Any]:
+    """The same for a table."""
+    return {"kind": "tabular", "group": _plain(group)}
+
+
+def _plain(group: GroupSpec) -> dict[str, Any]:
+    action = group.action
+    return {
+        "name": group.name,
+        "size": group.size,
+        "team": group.team,
+        "slots": group.slots,
+        "masked": group.masked,
+        "rivals": group.rivals,
+        "one_hot": group.one_hot,
+        "observation": list(group.observation.shape),
+        "action": {"n": action.n}
+        if isinstance(action, Discrete)
+        else {"shape": list(action.shape), "low": action.low, "high": action.high},
+    }
+
+
+def _group(plain: dict[str, Any]) -> GroupSpec:
+    g = dict(plain)
     action = g.pop("action")
     bound = lambda b: tuple(b) if isinstance(b, list) else b
-    group = GroupSpec(
-        **{
-            **g,
-            "observation": Box(tuple(g["observation"])),
-            "action": Discrete(action["n"])
-            if "n" in action
-            else Box(tuple(action["shape"]), bound(action["low"]), bound(action["high"])),
-        }
+    space = (
+        Discrete(action["n"])
+        if "n" in action
+        else Box(tuple(action["shape"]), bound(action["low"]), bound(action["high"]))
     )
+    return GroupSpec(**{**g, "observation": Box(tuple(g["observation"])), "action": space})
+
+
+def build(architecture: dict[str, Any]) -> NetworkPolicy | IndependentPolicy | TabularPolicy:
+    """A policy of this architecture with arrays to be replaced by stored ones."""
+    group = _group(architecture["group"])
+    if architecture["kind"] == "tabular":
+        return TabularPolicy.uniform(group)
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in architecture["network"].items()}
     network = Network(**fields)
     init = lambda key: NetworkPolicy.init(group, network, agent_ids=architecture["agent_ids"], key=key)

@@ -40,13 +40,27 @@ class RandomPolicy(eqx.Module):
         lead = observation.shape[: observation.ndim - len(self.group.observation.shape)]
         space = self.group.action
         if isinstance(space, Discrete):
-            distribution = Categorical.of(jnp.zeros((*lead, space.n)), legal)
+            distribution, memory = self.distribution(observation, legal, memory)
             action = distribution.sample(key)
             return Decision(action, distribution.log_prob(action), memory)
         low, high = jnp.asarray(space.low, jnp.float32), jnp.asarray(space.high, jnp.float32)
         uniform = jax.random.uniform(key, (*lead, space.size))
         volume = jnp.broadcast_to(jnp.log(high - low), (space.size,)).sum()
         return Decision(low + (high - low) * uniform, jnp.full(lead, -volume), memory)
+
+    def distribution(
+        self,
+        observation: Shaped[Array, "..."],
+        legal: Bool[Array, "..."] | None = None,
+        memory: Memory = (),
+        *,
+        explore: bool = True,
+        agent: Int[Array, "..."] | None = None,
+    ) -> tuple[Categorical, Memory]:
+        """See `ludus.core.policy.Stochastic.distribution`; discrete actions only."""
+        assert isinstance(self.group.action, Discrete)
+        lead = observation.shape[: observation.ndim - len(self.group.observation.shape)]
+        return Categorical.of(jnp.zeros((*lead, self.group.action.n)), legal), memory
 
 
 class SeatedPolicy(eqx.Module):

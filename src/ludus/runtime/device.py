@@ -66,6 +66,12 @@ class Program:
             raise UsageError(f"{self.steps} steps are more iterations than the counter holds; take at most 2^31")
         if not 1 <= self.devices <= len(jax.devices()):
             raise UsageError(f"there are {len(jax.devices())} devices here, not {self.devices} devices")
+        if self.env_devices > 1 and not getattr(self.algorithm, "splits", True):
+            name = type(self.algorithm).__name__
+            raise UsageError(
+                f"{name} learns from one transition after the other, so its environments cannot be split over "
+                f"{self.env_devices} devices; use one, or as many as divide the {self.seeds} seeds"
+            )
         problem = self.algorithm.check(self.env.spec, self.num_envs // self.env_devices)
         if problem:
             raise UsageError(problem)

@@ -198,8 +198,10 @@ def _remember(last: _Last, step: TimeStep, time: Array) -> _Last:
 
 
 def _seen(step: TimeStep) -> TimeStep:
-    """A moment without what nobody learns from: its reward belongs to the step before, and no action follows."""
-    return TimeStep(step.observation, {}, step.acting, {}, step.terminated, step.truncated, step.state, step.seat)
+    """A moment without its reward, which belongs to the step before."""
+    return TimeStep(
+        step.observation, step.legal, step.acting, {}, step.terminated, step.truncated, step.state, step.seat
+    )
 
 
 def _empty_last(env: Environment, step: TimeStep, length: int) -> _Last | None:
@@ -262,4 +264,4 @@ def collect(
 
 
 def _moment(step: TimeStep, name: str) -> Moment:
-    return Moment(step.observation[name], step.acting[name], step.seat.get(name), step.state)
+    return Moment(step.observation[name], step.legal.get(name), step.acting[name], step.seat.get(name), step.state)

@@ -82,7 +82,7 @@ def view(rollout: Rollout, spec: GameSpec, group: GroupSpec, critic: Literal["lo
         central = central_input(spec, group, moments) if critic == "central" else None
         return Glimpse(mine.observation, central, mine.acting, mine.seat)
 
-    now = {name: Moment(g.observation, g.acting, g.seat, rollout.state) for name, g in rollout.groups.items()}
+    now = {name: Moment(g.observation, g.legal, g.acting, g.seat, rollout.state) for name, g in rollout.groups.items()}
     last = {name: g.last for name, g in rollout.groups.items() if g.last is not None}
     return View(
         now=glimpse(now),

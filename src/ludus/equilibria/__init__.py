@@ -1,0 +1,1 @@
+"""Solvers and exact evaluation of games that are given as arrays."""
