@@ -8,8 +8,8 @@ import numpy as np
 import pyspiel
 import pytest
 from open_spiel.python import policy as spiel_policy
-from open_spiel.python.algorithms import exploitability as spiel_exploitability
 from open_spiel.python.algorithms import expected_game_score, fictitious_play
+from open_spiel.python.algorithms import exploitability as spiel_exploitability
 
 from ludus.core.tree import CHANCE, TERMINAL
 from ludus.envs.spiel_tree import compile_tree, load_game
@@ -171,5 +171,8 @@ def test_one_call_evaluates_many_policies():
     rng = np.random.default_rng(0)
     tables = tuple(jnp.asarray(rng.dirichlet(np.ones(2), size=(64, s.shape[0]))) for s in game.sides)
     together = jax.jit(jax.vmap(lambda s: exact.nash_conv(game, s)))(tables)
+    behind = tuple(jnp.moveaxis(t, 0, -1) for t in tables)
+    np.testing.assert_allclose(jax.jit(exact.nash_conv)(game, behind), together, atol=1e-12)
+    np.testing.assert_allclose(exact.expected_returns(game, behind).sum(0), 0, atol=1e-12)
     apart = [exact.nash_conv(game, tuple(t[k] for t in tables)) for k in range(64)]
     np.testing.assert_allclose(together, np.asarray(apart), atol=1e-12)

@@ -66,7 +66,20 @@ def test_mirror_descent_reaches_the_quantal_response_equilibrium_of_kuhn():
     plans = game.plans(solver.average(game, run(solver, game, solver.init(game), 1000)))
     # Sequences by information set (Gambit's equilibrium, as OpenSpiel's test has it).
     first = [0.75364, 0.24636, 0.70310, 0.29690, 0.47547, 0.52453, 0.64696, 0.10668, 0.25609, 0.44701, 0.01291, 0.46256]
-    second = [0.63416, 0.36584, 0.41155, 0.58845, 0.28438, 0.71562, 0.06202, 0.93798, 0.65005, 0.34995, 0.79723, 0.20277]
+    second = [
+        0.63416,
+        0.36584,
+        0.41155,
+        0.58845,
+        0.28438,
+        0.71562,
+        0.06202,
+        0.93798,
+        0.65005,
+        0.34995,
+        0.79723,
+        0.20277,
+    ]
     np.testing.assert_allclose(plans[0][:-1], first, atol=1e-5)
     np.testing.assert_allclose(plans[1][:-1], second, atol=1e-5)
     further = game.plans(solver.average(game, run(solver, game, solver.init(game), 1500)))

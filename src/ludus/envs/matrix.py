@@ -95,7 +95,9 @@ class MatrixGame:
             rivals = kind != "common"
             name_, team = ("players", "player") if rivals else ("agents", "team")
             groups: tuple[GroupSpec, ...] = (
-                GroupSpec(name_, players, observation, Discrete(actions[0]), team, players, rivals=rivals, one_hot=rounds == 1),
+                GroupSpec(
+                    name_, players, observation, Discrete(actions[0]), team, players, rivals=rivals, one_hot=rounds == 1
+                ),
             )
         else:
             groups = tuple(

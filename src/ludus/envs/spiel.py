@@ -22,8 +22,6 @@ NAMES = tuple(
 )
 
 
-def make(
-    name: str, *, observe: Literal["tensor", "index"] = "tensor", max_nodes: int = MAX_NODES
-) -> TreeGame:
+def make(name: str, *, observe: Literal["tensor", "index"] = "tensor", max_nodes: int = MAX_NODES) -> TreeGame:
     """A game in OpenSpiel's own syntax; a tree of more than `max_nodes` nodes is refused."""
     return TreeGame(compile_tree(name, max_nodes=max_nodes), observe=observe)

@@ -71,68 +71,68 @@ def _enumerate(game: Any, text: str, max_nodes: int) -> GameTree:
     if kind.chance_mode == pyspiel.GameType.ChanceMode.SAMPLED_STOCHASTIC:
         raise UsageError(f"'{text}' samples chance inside the game, so that its tree cannot be enumerated")
     width = game.num_distinct_actions()
-    player, infoset, parent, first, count, chance, ends, earned = [], [], [-1], [], [], [1.0], [], []
+    nodes: list[tuple[int, int, int, int]] = []  # who moves, where, the first child, how many
+    edges: list[tuple[int, float]] = [(-1, 1.0)]  # from where, with what chance
+    ends: list[tuple[int, list[float]]] = []
+    infosets: list[tuple[int, list[int], list[float]]] = []  # whose, what is legal, what is seen
     number: dict[tuple[int, str, int], int] = {}
-    owner, legal, observation = [], [], []
-    tensor = _observer(kind)
-    level, size = [(game.new_initial_state(), (-1,) * players)], 0
+    see = _observer(kind)
+    level = [(game.new_initial_state(), (-1,) * players)]
     while level:
         below = []
         for state, past in level:
-            node = size
-            size += 1
-            mover = state.current_player()
+            node, mover, index = len(nodes), state.current_player(), -1
             if state.is_terminal():
-                player.append(TERMINAL), infoset.append(-1), first.append(0), count.append(0)
-                ends.append(node), earned.append(state.returns())
+                nodes.append((TERMINAL, -1, 0, 0))
+                ends.append((node, state.returns()))
                 continue
             if mover == pyspiel.PlayerId.CHANCE:
-                player.append(CHANCE), infoset.append(-1)
                 outcomes = [(a, p) for a, p in state.chance_outcomes() if p > 0]
             elif mover < 0:
-                raise UsageError(f"'{text}' has a node that neither a player nor chance decides; it cannot be compiled")
+                raise UsageError(f"'{text}' has a node that neither a player nor chance decides")
             else:
-                player.append(mover)
                 moves = state.legal_actions()
                 outcomes = [(a, 1.0) for a in moves]
                 key = (mover, state.information_state_string(mover), past[mover])
                 index = number.setdefault(key, len(number))
-                if index == len(owner):
-                    owner.append(mover), legal.append(moves), observation.append(tensor(state, mover))
-                elif legal[index] != moves:
-                    raise UsageError(f"'{text}' offers different actions at '{key[1]}', which looks the same to a player")
-                infoset.append(index)
-            first.append(len(parent)), count.append(len(outcomes))
+                if index == len(infosets):
+                    infosets.append((mover, moves, see(state, mover)))
+                elif infosets[index][1] != moves:
+                    raise UsageError(
+                        f"'{text}' offers different actions at '{key[1]}', which looks the same to a player"
+                    )
+            nodes.append((CHANCE if index < 0 else mover, index, len(edges), len(outcomes)))
             for action, probability in outcomes:
-                parent.append(node), chance.append(probability)
-                own = past if mover < 0 else (*past[:mover], infoset[-1] * width + action, *past[mover + 1 :])
+                edges.append((node, probability))
+                own = past if index < 0 else (*past[:mover], index * width + action, *past[mover + 1 :])
                 below.append((state.child(action), own))
-            if len(parent) > max_nodes:
+            if len(edges) > max_nodes:
                 raise UsageError(
-                    f"the tree of '{text}' has more than {max_nodes} nodes ({len(parent)} so far, {size} of them "
+                    f"the tree of '{text}' has more than {max_nodes} nodes ({len(edges)} so far, {len(nodes)} of them "
                     f"expanded); give a larger max_nodes, or use smaller parameters"
                 )
         level = below
-    utility = np.zeros((size, players))
-    utility[ends] = np.asarray(earned)
-    mask = np.zeros((len(owner), width), bool)
-    for row, moves in zip(mask, legal, strict=True):
+    player, infoset, first, count = np.asarray(nodes, np.int32).T
+    parent, chance = zip(*edges, strict=True)
+    utility = np.zeros((len(nodes), players))
+    utility[[node for node, _ in ends]] = [earned for _, earned in ends]
+    mask = np.zeros((len(infosets), width), bool)
+    for row, (_, moves, _) in zip(mask, infosets, strict=True):
         row[moves] = True
-    ints = lambda x: np.asarray(x, np.int32)
-    seen = np.asarray(observation, np.float32).reshape(len(owner), -1)
+    seen = np.asarray([x for _, _, x in infosets], np.float32).reshape(len(infosets), -1)
     if seen.shape[1] == 0:  # games without a tensor: a one-hot of the information set
-        seen = np.eye(len(owner), dtype=np.float32)
+        seen = np.eye(len(infosets), dtype=np.float32)
     return GameTree(
         name=text,
         players=players,
-        player=ints(player),
-        infoset=ints(infoset),
-        parent=ints(parent),
-        first_child=ints(first),
-        num_children=ints(count),
+        player=player,
+        infoset=infoset,
+        parent=np.asarray(parent, np.int32),
+        first_child=first,
+        num_children=count,
         chance=np.asarray(chance),
         utility=utility,
-        infoset_player=ints(owner),
+        infoset_player=np.asarray([owner for owner, _, _ in infosets], np.int32),
         legal=mask,
         observation=seen,
         infoset_names=tuple(name for _, name, _ in number),
@@ -165,9 +165,19 @@ def _action_names(game: Any, width: int) -> tuple[str, ...]:
 
 
 _ARRAYS = (
-    "player infoset parent first_child num_children chance utility infoset_player legal observation "
-    "infoset_names action_names"
-).split()
+    "player",
+    "infoset",
+    "parent",
+    "first_child",
+    "num_children",
+    "chance",
+    "utility",
+    "infoset_player",
+    "legal",
+    "observation",
+    "infoset_names",
+    "action_names",
+)
 
 
 def _cache_directory() -> Path:
@@ -176,7 +186,7 @@ def _cache_directory() -> Path:
 
 def _write(path: Path, tree: GameTree) -> None:
     """A cache is a convenience: where it cannot be written, the game is compiled anew next time."""
-    arrays = {name: np.asarray(getattr(tree, name)) for name in _ARRAYS}
+    arrays: dict[str, Any] = {name: np.asarray(getattr(tree, name)) for name in _ARRAYS}
     temporary = ""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -64,9 +64,9 @@ class StochasticEnvironment:
         late = (state.steps >= self.max_steps) & ~over if self.max_steps else jnp.asarray(False)
         names = [g.name for g in self.spec.groups]
         return TimeStep(
-            observation={name: seen[None] for name in names},
+            observation=dict.fromkeys(names, seen[None]),
             legal={g.name: self._legal[i][state.place][None] for i, g in enumerate(self.spec.groups) if g.masked},
-            acting={name: ~over[None] for name in names},
+            acting=dict.fromkeys(names, ~over[None]),
             reward={name: reward[i][None] for i, name in enumerate(names)},
             terminated=over,
             truncated=late,
@@ -129,7 +129,14 @@ def soccer(*, discount: float = 0.9) -> StochasticGame:
     start[kick_off] = 0.5
     everything = np.ones((len(states), 5), bool)
     return StochasticGame(
-        "stochastic/soccer", outcome, probability, reward, start, np.zeros(len(states), bool), discount, (everything,) * 2
+        "stochastic/soccer",
+        outcome,
+        probability,
+        reward,
+        start,
+        np.zeros(len(states), bool),
+        discount,
+        (everything,) * 2,
     )
 
 
@@ -161,10 +168,10 @@ def grid_game(which: int, *, discount: float = 0.99) -> StochasticGame:
             barred = [which == 2 and move == 2 and cell in (0, 2) for cell, move in zip((a, b), moves, strict=True)]
             found: dict[tuple[int, float, float], float] = {}
             for passes in product(*((True, False) if bar else (True,) for bar in barred)):
-                p = np.prod([0.5 if bar else 1.0 for bar in barred])
+                p = float(np.prod([0.5 if bar else 1.0 for bar in barred]))
                 to = [t if ok else cell for t, ok, cell in zip(targets, passes, (a, b), strict=True)]
                 end = _meet(a, b, to, goals, number, over)
-                found[end] = found.get(end, 0.0) + float(p)
+                found[end] = found.get(end, 0.0) + p
             for slot, ((s, r0, r1), p) in enumerate(found.items()):
                 at = (k, *moves, slot)
                 outcome[at], probability[at], reward[at] = s, p, (r0, r1)
@@ -251,7 +258,5 @@ def make(
     else:
         if min(states, actions, players) < 1:
             raise UsageError("a random game needs at least one state, action and player")
-        game = random_game(
-            states=states, actions=actions, players=players, zero_sum=zero_sum, discount=0.9, seed=seed
-        )
+        game = random_game(states=states, actions=actions, players=players, zero_sum=zero_sum, discount=0.9, seed=seed)
     return StochasticEnvironment(game, max_steps=max_steps or _STEPS.get(name, 0))

@@ -126,13 +126,14 @@ def _record(tree: GameTree, shown: np.ndarray) -> _Records:
         outcomes, probability = _unfold(tree, int(node))
         target, limit = _alias(outcomes, probability)
         starts[node], counts[node] = edges, len(outcomes)
-        targets.append(target), limits.append(limit)
+        targets.append(target)
+        limits.append(limit)
         edges += len(outcomes)
     infoset = np.where(tree.infoset >= 0, tree.infoset, tree.num_infosets)  # terminals show an empty row
-    node = np.stack([tree.player, infoset, tree.first_child, starts, counts], 1)
+    table = np.stack([tree.player, infoset, tree.first_child, starts, counts], 1)
     empty = np.zeros((1, shown.shape[1]), np.float32)
     return _Records(
-        node=jnp.asarray(node, jnp.int32),
+        node=jnp.asarray(table, jnp.int32),
         slot=jnp.asarray(slot),
         shown=jnp.asarray(np.concatenate([shown, empty])),
         legal=jnp.asarray(np.concatenate([tree.legal, np.ones((1, tree.num_actions), bool)])),

@@ -62,9 +62,7 @@ class CFR:
     def step(self, game: SequenceForm, state: CFRState) -> CFRState:
         """One iteration."""
         iteration = state.iteration + 1
-        regrets, strategies, plans, totals = (
-            list(x) for x in (state.regret, state.strategy, state.plan, state.total)
-        )
+        regrets, strategies, plans, totals = (list(x) for x in (state.regret, state.strategy, state.plan, state.total))
         for i, side in enumerate(game.sides):
             t = iteration.astype(plans[i].dtype)
             regret = regrets[i] + advantages(side, game.gradient(i, plans), strategies[i])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -90,10 +89,9 @@ def _payoffs(game: SequenceForm, own: np.ndarray, other: np.ndarray) -> Matrix:
     """Every plan of player 0 against every plan of player 1, padded to powers of two so that few shapes compile."""
     size = 1 << (max(1, len(other)) - 1).bit_length()
     padded = np.concatenate([other, np.zeros((size - len(other), other.shape[1]), other.dtype)])
-    gradients = np.asarray(_gradients(game, jnp.asarray(padded)))[: len(other)]
-    return own @ gradients.T
+    return own @ np.asarray(_gradients(game, jnp.asarray(padded.T)))[:, : len(other)]
 
 
-@partial(jax.jit)
-def _gradients(game: SequenceForm, plans: Array) -> Array:
-    return jax.vmap(lambda plan: game.sides[0].gradient([plan]))(plans)
+@jax.jit
+def _gradients(game: SequenceForm, plans: Float[Array, "sequence strategy"]) -> Float[Array, "sequence strategy"]:
+    return game.sides[0].gradient([plans])

@@ -30,12 +30,12 @@ class GatherSum(eqx.Module):
                 return GatherSum(tuple(rounds))
             segment = owner
 
-    def __call__(self, entries: Float[Array, " entry"]) -> Float[Array, " segment"]:
+    def __call__(self, entries: Float[Array, "entry *batch"]) -> Float[Array, "segment *batch"]:
         for index in self.rounds:
-            entries = jnp.take(entries, index, mode="fill", fill_value=0).sum(-1)
+            entries = jnp.take(entries, index, axis=0, mode="fill", fill_value=0).sum(1)
         return entries
 
-    def rest(self, rows: Float[Array, " row"]) -> Float[Array, " segment"]:
+    def rest(self, rows: Float[Array, "row *batch"]) -> Float[Array, "segment *batch"]:
         """The rounds after the first, for who gathers the first himself."""
         return GatherSum(self.rounds[1:])(rows) if len(self.rounds) > 1 else rows
 

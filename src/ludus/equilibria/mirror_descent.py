@@ -64,7 +64,11 @@ class MMD:
 
 
 def _improve(
-    side: Side, gradient: Float[Array, " sequence"], log_strategy: Float[Array, "infoset slot"], alpha: Array, eta: Array
+    side: Side,
+    gradient: Float[Array, " sequence"],
+    log_strategy: Float[Array, "infoset slot"],
+    alpha: Array,
+    eta: Array,
 ) -> Float[Array, "infoset slot"]:
     """argmax <g, x> − α ψ(x) − B_ψ(x; x_t)/η, ψ the dilated negative entropy, in closed form from the bottom up."""
     lowest = jnp.finfo(gradient.dtype).min

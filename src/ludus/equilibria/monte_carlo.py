@@ -43,8 +43,12 @@ class TreeArrays(eqx.Module):
         before = np.concatenate([[0.0], running])[first] if len(edges) else running
         cumulative[edges] = running - before
         widths = tuple(_widths(tree, i) for i in range(tree.players))
+        whole = lambda x: jnp.asarray(x, jnp.int32)
         return TreeArrays(
-            *(jnp.asarray(x, jnp.int32) for x in (tree.player, tree.infoset, tree.first_child, tree.num_children)),
+            player=whole(tree.player),
+            infoset=whole(tree.infoset),
+            first_child=whole(tree.first_child),
+            num_children=whole(tree.num_children),
             cumulative=jnp.asarray(cumulative, dtype),
             utility=jnp.asarray(tree.utility, dtype),
             legal=jnp.asarray(tree.actions() >= 0),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, combinations, product
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -19,7 +20,7 @@ Matrix = Float[np.ndarray, "row column"]
 Mixture = Float[np.ndarray, " action"]
 
 
-def check_payoffs(payoffs: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+def check_payoffs(payoffs: Any) -> Float[np.ndarray, "..."]:
     """A payoff tensor in double precision. Raises `UsageError` for a wrong shape, NaN or infinite entries."""
     try:
         tensor = np.asarray(payoffs, float)
@@ -214,7 +215,9 @@ def joint_nash_conv(payoffs: Float[np.ndarray, "..."], joint: Float[np.ndarray, 
     for i in range(players):
         own = np.moveaxis(payoffs[..., i], i, 0)
         p = np.moveaxis(joint, i, 0)
-        gain = [[(p[told] * (own[instead] - own[told])).sum() for instead in range(len(own))] for told in range(len(own))]
+        gain = [
+            [(p[told] * (own[instead] - own[told])).sum() for instead in range(len(own))] for told in range(len(own))
+        ]
         total += float(np.max(np.sum(gain, 0)) if coarse else np.max(gain, 1).sum())
     return total
 

@@ -30,7 +30,9 @@ def tabulate(
     strategies = []
     for i, (side, policy) in enumerate(zip(game.sides, seats, strict=True)):
         if not isinstance(policy, Stochastic):
-            raise UsageError(f"{type(policy).__name__} does not show its distribution, so it cannot be evaluated exactly")
+            raise UsageError(
+                f"{type(policy).__name__} does not show its distribution, so it cannot be evaluated exactly"
+            )
         order = np.asarray(side.infosets)
         observation, legal = jnp.asarray(tree.observation[order]), jnp.asarray(tree.legal[order])
         slots = jnp.asarray(np.maximum(actions[order][:, : side.shape[1]], 0))

@@ -6,11 +6,13 @@ plans, expected payoffs are multilinear, and what a player can do about the othe
 sequences: the gradient.
 
 Tables are `[infoset, slot]`: slot k is the k-th legal action. A player's information sets are ordered by *level*, the
-number of own moves before.
+number of own moves before. Tables and plans may have further axes behind, a batch: many strategies are then worked on
+at once, which costs much less than one after the other (and, as look-ups then fetch whole rows, than `vmap`).
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -45,12 +47,13 @@ class Side(eqx.Module):
         dtype = self.payoff.dtype
         return self.legal.astype(dtype) / self.legal.sum(1, keepdims=True).astype(dtype)
 
-    def plan(self, strategy: Float[Array, "infoset slot"]) -> Float[Array, " sequence"]:
+    def plan(self, strategy: Float[Array, "infoset slot *batch"]) -> Float[Array, "sequence *batch"]:
         """The plan of a behavioural strategy; the empty sequence comes last."""
-        one = jnp.ones(1, strategy.dtype)
+        batch = strategy.shape[2:]
+        one = jnp.ones((1, *batch), strategy.dtype)
         above, levels = one, []
         for (begin, end), parent in zip(self.levels, self.parents, strict=True):
-            above = (above[parent][:, None] * strategy[begin:end]).reshape(-1)
+            above = (above[parent][:, None] * strategy[begin:end]).reshape(-1, *batch)
             levels.append(above)
         return jnp.concatenate([*levels, one])
 
@@ -62,27 +65,28 @@ class Side(eqx.Module):
             parts.append(plan[above * width : below * width][parent])
         return jnp.concatenate([*parts, jnp.zeros(0, plan.dtype)])
 
-    def strategy(self, plan: Float[Array, " sequence"]) -> Float[Array, "infoset slot"]:
+    def strategy(self, plan: Float[Array, "sequence *batch"]) -> Float[Array, "infoset slot *batch"]:
         """The behavioural strategy of a plan; uniform where the plan never comes."""
-        table = plan[:-1].reshape(self.shape)
+        table = plan[:-1].reshape(*self.shape, *plan.shape[1:])
         total = table.sum(1, keepdims=True)
-        return jnp.where(total > 0, table / jnp.where(total > 0, total, 1), self.uniform())
+        return jnp.where(total > 0, table / jnp.where(total > 0, total, 1), behind(self.uniform(), table))
 
-    def gradient(self, plans: list[Float[Array, " sequence"]]) -> Float[Array, " sequence"]:
+    def gradient(self, plans: list[Float[Array, "sequence *batch"]]) -> Float[Array, "sequence *batch"]:
         """What each sequence earns by itself while the others (in order, without this player) follow their plans."""
         value = self.payoff
         for index, plan in zip(self.others, plans, strict=True):
-            value = value * plan[index]
-        return self.outcomes.rest(value.sum(-1))
+            met = plan[index]
+            value = behind(value, met) * met
+        return self.outcomes.rest(value.sum(1))
 
 
 @dataclass(frozen=True)
 class Choices:
     """Values of one player's actions, given the gradient and a rule of what an information set is worth."""
 
-    action: Float[Array, "infoset slot"]
-    infoset: Float[Array, " infoset"]
-    game: Float[Array, ""]
+    action: Float[Array, "infoset slot *batch"]
+    infoset: Float[Array, "infoset *batch"]
+    game: Float[Array, "*batch"]
 
 
 class SequenceForm(eqx.Module):
@@ -107,27 +111,33 @@ class SequenceForm(eqx.Module):
         """Everybody plays all legal actions alike."""
         return tuple(side.uniform() for side in self.sides)
 
-    def gradient(self, player: int, plans: list[Array]) -> Float[Array, " sequence"]:
+    def gradient(self, player: int, plans: list[Array]) -> Float[Array, "sequence *batch"]:
         """Of one player."""
         return self.sides[player].gradient([p for i, p in enumerate(plans) if i != player])
 
 
-Strategies = tuple[Array, ...]  # one table `[infoset, slot]` for each player
+Strategies = tuple[Array, ...]  # one table `[infoset, slot, *batch]` for each player
 
 
-def values(side: Side, gradient: Float[Array, " sequence"], worth) -> Choices:  # type: ignore[no-untyped-def]
+def behind(x: Array, like: Array) -> Array:
+    """Give `x` the batch axes that `like` has behind."""
+    return x.reshape(*x.shape, *[1] * (like.ndim - x.ndim))
+
+
+def values(side: Side, gradient: Float[Array, "sequence *batch"], worth) -> Choices:  # type: ignore[no-untyped-def]
     """From the last level up: what actions and information sets are worth.
 
     `worth(values, begin, end)` says what the information sets of one level are worth, given their actions' values.
     """
     width = side.shape[1]
-    table = gradient[:-1].reshape(side.shape)
+    batch = gradient.shape[1:]
+    table = gradient[:-1].reshape(*side.shape, *batch)
     actions, infosets = [], []
     below: Array | None = None
     for (begin, end), children in zip(reversed(side.levels), reversed(side.children), strict=True):
         q = table[begin:end]
         if below is not None:
-            q = q + below.reshape(end - begin, width)
+            q = q + below.reshape(end - begin, width, *batch)
         v = worth(q, begin, end)
         actions.append(q)
         infosets.append(v)
@@ -135,7 +145,7 @@ def values(side: Side, gradient: Float[Array, " sequence"], worth) -> Choices:  
     total = gradient[-1] if below is None else gradient[-1] + below[0]
     return Choices(
         jnp.concatenate(actions[::-1]) if actions else table,
-        jnp.concatenate(infosets[::-1]) if infosets else jnp.zeros(0, gradient.dtype),
+        jnp.concatenate(infosets[::-1]) if infosets else jnp.zeros((0, *batch), gradient.dtype),
         total,
     )
 
@@ -226,7 +236,7 @@ def _side(
     infosets, before = order
     slots = tree.actions().shape[1]
     edges = [int(x) for x in np.searchsorted(level, np.arange(int(level.max(initial=-1)) + 2))]
-    levels = tuple(zip(edges[:-1], edges[1:], strict=True))
+    levels = tuple(itertools.pairwise(edges))
     parents, children = [], []
     for d, (begin, end) in enumerate(levels):
         if d == 0:

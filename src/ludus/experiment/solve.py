@@ -1,4 +1,4 @@
-"""Solve a game: `ludus solve`, and `ludus.solve` in Python. One table of methods for trees, matrices and stochastic games."""
+"""Solve a game: one table of methods for trees, matrices and stochastic games."""
 
 from __future__ import annotations
 
@@ -238,8 +238,8 @@ def _iterate(
 ) -> Solution:
     begin = time.monotonic()
     run = jax.jit(step, donate_argnums=1).lower(jnp.asarray(1), state).compile()
-    look = jax.jit(lambda s: (exact.nash_conv(game, average(s)), exact.expected_returns(game, average(s))))
-    look = look.lower(state).compile()
+    both = jax.jit(lambda s: (exact.nash_conv(game, average(s)), exact.expected_returns(game, average(s))))
+    look = both.lower(state).compile()
     compiled = time.monotonic() - begin
     curve: list[Point] = []
     seconds, done = 0.0, 0
@@ -398,11 +398,7 @@ def _solution(
     values = [float(v) for v in np.asarray(value)]
     gap = None if gap is None else max(float(gap), 0.0)
     exploitability = None if gap is None else gap / len(values)
-    return Solution(
-        game, method, values, gap, exploitability, iterations, seconds, compiled, strategy, curve or []
-    )
-
-
+    return Solution(game, method, values, gap, exploitability, iterations, seconds, compiled, strategy, curve or [])
 
 
 def _draw(solution: Solution, path: Path) -> None:

@@ -85,7 +85,7 @@ class Tabular:
             if not group.one_hot:
                 return (
                     f"{name} keeps a table and needs observations that are one-hots of what an agent knows, which "
-                    f"{spec.name} does not give; spiel games do with --env.observe index, dqn needs none"
+                    f"{spec.name} does not give; spiel games do with --env.observe index, ppo needs none"
                 )
         if self.joint and (spec.turns != "simultaneous" or any(g.slots != g.size for g in spec.groups)):
             return f"{name} learns joint actions and needs a simultaneous game; q-learning fits {spec.name}"
@@ -120,7 +120,8 @@ class Tabular:
         spec: GameSpec = learner.shared["spec"].spec
         values, play = self.shown(learner.shared["tables"], learner.shared["legal"])
         behaviour = self._explore(values, play, learner.shared["legal"], learner.shared["progress"])
-        policies, first = {}, 0
+        policies: dict[str, Policy] = {}
+        first = 0
         for group in spec.groups:
             own = (slice(first, first + group.size), slice(0, group.observation.shape[0]), slice(0, group.action.n))  # type: ignore[union-attr]
             policies[group.name] = TabularPolicy(play[own], behaviour[own])
@@ -221,9 +222,7 @@ def _advance(pending: Pending, step: Steps) -> tuple[Pending, Transition]:
     reward = jnp.where(step.acting, 0.0, pending.reward) + step.reward
     over = step.terminated[:, None]
     ready = waiting & (over | step.after_acting)
-    transition = Transition(
-        state, action, reward, step.after, step.after_legal, step.terminated, ready
-    )
+    transition = Transition(state, action, reward, step.after, step.after_legal, step.terminated, ready)
     keep = waiting & ~ready & ~step.done[:, None]
     return Pending(state, action, reward, keep), transition
 

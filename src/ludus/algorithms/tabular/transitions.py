@@ -29,8 +29,11 @@ def steps(spec: GameSpec, rollout: Rollout) -> Steps:
     """All groups; those with fewer actions than others are padded with illegal ones."""
     actions = max(group.action.n for group in spec.groups)  # type: ignore[union-attr]
     parts = [_group(rollout, rollout.groups[g.name], g.size, g.action.n, actions) for g in spec.groups]  # type: ignore[union-attr]
-    joined = [jnp.concatenate(x, axis=2) for x in zip(*parts, strict=True)]
-    return Steps(*joined, rollout.terminated, rollout.terminated | rollout.truncated)
+    state, action, legal, acting, reward, after, after_legal, after_acting = (
+        jnp.concatenate(x, axis=2) for x in zip(*parts, strict=True)
+    )
+    done = rollout.terminated | rollout.truncated
+    return Steps(state, action, legal, acting, reward, after, after_legal, after_acting, rollout.terminated, done)
 
 
 def _group(rollout: Rollout, group: GroupRollout, size: int, own: int, actions: int) -> tuple[Array, ...]:
