@@ -202,6 +202,16 @@ def test_sequential_games_credit_the_mover_with_what_follows():
         np.testing.assert_allclose(exact.expected_returns(game, mixed)[player], best, atol=0.02)
 
 
+def test_teams_may_learn_differently():
+    env = ludus.make("stochastic/random", states=4, actions=2)
+    algorithm = ludus.PerTeam({"player_0": QLearning(), "player_1": QLearning(learning_rate=0.5)})
+    alone = learn(QLearning(), env, 500, num_envs=2, seeds=2)
+    assert not algorithm.splits
+    found = learn(algorithm, env, 500, num_envs=2, seeds=2)
+    assert found["teams"]["player_0"]["tables"].shape == (2, 1, 4, 2)
+    assert alone["tables"].shape == (2, 2, 4, 2)
+
+
 def test_misfits_get_a_sentence():
     for algorithm, name, words in (
         (QLearning(), "gym/CartPole-v1", "one-hots"),

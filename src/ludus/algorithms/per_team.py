@@ -27,6 +27,11 @@ class PerTeam:
         """Of all of them; `check` makes sure that they agree."""
         return int(next(iter(self.teams.values())).rollout_length)
 
+    @property
+    def splits(self) -> bool:
+        """Whether environments may be split over devices: whether all of them allow it."""
+        return all(getattr(a, "splits", True) for a in self.teams.values())
+
     def check(self, spec: GameSpec, num_envs: int) -> str | None:
         """See `ludus.core.algorithm.Algorithm.check`."""
         known = list(dict.fromkeys(group.team for group in spec.groups))

@@ -162,7 +162,7 @@ class Tabular:
         (tables, visits, pending), errors = jax.lax.scan(moment, carry, seen)
         shared = {**learner.shared, "tables": tables, "visits": visits, "legal": legal, "progress": rollout.progress}
         count = jnp.maximum(seen.acting.sum(), 1)
-        return Learner(shared, pending), {"absolute_error": errors.sum() / count}
+        return Learner(shared, pending), {f"{spec.groups[0].name}/absolute_error": errors.sum() / count}
 
     def _rate(self, progress: Array) -> Array:
         if self.rate == "linear":
