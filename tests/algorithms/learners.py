@@ -11,7 +11,7 @@ import jax
 from ludus.algorithms.policy_gradient.batch import Batch
 from ludus.algorithms.policy_gradient.estimate import prepare
 from ludus.algorithms.policy_gradient.ppo import PPO
-from ludus.algorithms.policy_gradient.view import view
+from ludus.algorithms.view import view
 from ludus.core.algorithm import Learner
 from ludus.core.rollout import Rollout
 from ludus.networks.torso import Network

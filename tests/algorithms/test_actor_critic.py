@@ -32,7 +32,7 @@ from ludus.algorithms.policy_gradient.a2c import A2C
 from ludus.algorithms.policy_gradient.estimate import prepare
 from ludus.algorithms.policy_gradient.mappo import MAPPO
 from ludus.algorithms.policy_gradient.reinforce import REINFORCE
-from ludus.algorithms.policy_gradient.view import central_input, central_size, view
+from ludus.algorithms.view import central_input, central_size, view
 from ludus.core.algorithm import Learner
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.rollout import GroupRollout, Moment, Rollout

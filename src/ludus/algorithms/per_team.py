@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Key
 
-from ludus.core.algorithm import Learner, Metrics
+from ludus.core.algorithm import Learner, Metrics, Remembers
 from ludus.core.errors import nearest
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
@@ -54,6 +54,16 @@ class PerTeam:
             for i, (team, a) in enumerate(self.teams.items())
         }
         return _join(learners, _Groups({team: _names(spec, team) for team in self.teams}))
+
+    def make_room(self, learner: Learner, segment: Rollout, num_envs: int) -> Learner:
+        """Let each team's algorithm that keeps experience make room for its own."""
+        groups: _Groups = learner.shared["groups"]
+        learners = {}
+        for team, algorithm in self.teams.items():
+            own = _of(learner, team)
+            part = segment.restrict(groups.names[team])
+            learners[team] = algorithm.make_room(own, part, num_envs) if isinstance(algorithm, Remembers) else own
+        return _join(learners, groups)
 
     def policy(self, learner: Learner) -> dict[str, Policy]:
         """The policies of all teams' groups."""

@@ -11,6 +11,10 @@ from ludus.algorithms.policy_gradient.ppo import PPO
 from ludus.algorithms.policy_gradient.reinforce import REINFORCE
 from ludus.algorithms.tabular.joint import CorrelatedQ, FriendOrFoeQ, MinimaxQ, NashQ
 from ludus.algorithms.tabular.q_learning import QLearning
+from ludus.algorithms.value.dqn import DQN, IQL
+from ludus.algorithms.value.qmix import QMIX
+from ludus.algorithms.value.qplex import QPLEX
+from ludus.algorithms.value.vdn import VDN
 from ludus.core.errors import unknown
 
 ALGORITHMS: dict[str, type[Any]] = {
@@ -18,6 +22,11 @@ ALGORITHMS: dict[str, type[Any]] = {
     "a2c": A2C,
     "ppo": PPO,
     "mappo": MAPPO,
+    "dqn": DQN,
+    "iql": IQL,
+    "vdn": VDN,
+    "qmix": QMIX,
+    "qplex": QPLEX,
     "q-learning": QLearning,
     "minimax-q": MinimaxQ,
     "nash-q": NashQ,

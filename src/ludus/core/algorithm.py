@@ -22,6 +22,16 @@ class Learner(eqx.Module):
 
 
 @runtime_checkable
+class Remembers(Protocol):
+    """An algorithm that keeps experience: it makes room once the shapes of a rollout are known."""
+
+    def make_room(self, learner: Learner, segment: Rollout, num_envs: int) -> Learner:
+        """The learner with room for what it remembers. `segment` has the shapes of one environment's rollout, without
+        an environment axis: arrays lead with time, or with nothing."""
+        ...
+
+
+@runtime_checkable
 class Algorithm(Protocol):
     """A frozen dataclass of hyperparameters: the configuration *is* the algorithm."""
 

@@ -40,3 +40,11 @@ def shard_index() -> jax.Array | int:
         return jax.lax.axis_index(ENV_AXIS)
     except NameError:
         return 0
+
+
+def num_shards() -> int:
+    """How many shards the environment axis has; 1 outside a sharded program."""
+    try:
+        return int(jax.lax.axis_size(ENV_AXIS))
+    except NameError:
+        return 1

@@ -16,6 +16,7 @@ from ludus.experiment.interrupt import Interrupt
 from ludus.experiment.run_directory import EVALUATIONS, METRICS, RunDirectory
 from ludus.experiment.train import Run, Trainer
 from ludus.networks.policy import IndependentPolicy, NetworkPolicy, build
+from ludus.networks.q_network import QPolicy
 from ludus.networks.tabular import TabularPolicy
 from ludus.runtime.setup import configure
 from ludus.storage.arrays import DamagedFileError, unflatten
@@ -84,7 +85,7 @@ def load(path: str | Path) -> Run:
     return Run(run.path, config, policies, run.rows(METRICS), run.rows(EVALUATIONS))
 
 
-def load_policy(path: str | Path) -> NetworkPolicy | IndependentPolicy | TabularPolicy:
+def load_policy(path: str | Path) -> NetworkPolicy | IndependentPolicy | TabularPolicy | QPolicy:
     """A stored policy of one group; it acts without trainer or environment: `policy.act(observation, legal)`."""
     path = Path(path)
     if path.is_dir():

@@ -9,10 +9,14 @@ itself is the bootstrap: it gets no advantage and `valid` is False.
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
+
+from ludus.core.rollout import Rollout
 
 
 class Advantages(eqx.Module):
@@ -30,6 +34,54 @@ class _Carry(eqx.Module):
     advantage: Float[Array, "env agent"]  # at the next acting step
     pending: Float[Array, "env agent"]  # reward since this step until then
     known: Bool[Array, "env agent"]  # whether `value` stands for the future
+
+
+def backups(
+    reward: Float[Array, "time env agent"],
+    value: Any,
+    acting: Any,
+    rollout: Rollout,
+    *,
+    discount: float,
+    trace: float = 0.0,
+    steps: int = 1,
+) -> tuple[Float[Array, "time env agent quantile"], Bool[Array, "time env agent"]]:
+    """Targets of values, over acting steps: λ-returns, or n-step returns (`steps`); and where they are known.
+
+    `value` and `acting` hold what stands `now` at every step, `next` after the rollout, and `last` at true last moments
+    (or None); values are `[…, agent, quantile]`, each quantile backed up by itself. An n-step return is n one-step
+    backups, each of the returns before.
+    """
+    shape = reward.shape
+    last = jnp.zeros((*shape, value.now.shape[-1]))
+    known = jnp.zeros(shape, bool)
+    if value.last is not None and rollout.last_time is not None:
+        at = (rollout.last_time, jnp.arange(shape[1]))
+        last = last.at[at].set(value.last, mode="drop")
+        known = known.at[at].set(acting.last, mode="drop")
+
+    def once(now: Array, following: Array, final: Array) -> Advantages:
+        return generalised_advantages(
+            reward=reward,
+            value=now,
+            acting=acting.now,
+            terminated=rollout.terminated,
+            truncated=rollout.truncated,
+            next_value=following,
+            next_known=acting.next,
+            last_value=final,
+            last_known=known,
+            discount=discount,
+            trace=trace,
+        )
+
+    every = jax.vmap(once, in_axes=-1, out_axes=Advantages(-1, -1, None))  # type: ignore[arg-type]
+    target, found = value.now, None
+    for _ in range(steps):
+        found = every(target, value.next, last)
+        target = jnp.where(found.valid[..., None], found.target, value.now)
+    assert found is not None
+    return target, found.valid
 
 
 def generalised_advantages(

@@ -15,6 +15,7 @@ from ludus.core.policy import Decision, Memory
 from ludus.core.spaces import Box, Discrete
 from ludus.networks.distributions import Categorical, Distribution, Gaussian
 from ludus.networks.layers import Linear
+from ludus.networks.q_network import QNetwork, QPolicy
 from ludus.networks.tabular import TabularPolicy
 from ludus.networks.torso import Network, Torso
 
@@ -96,6 +97,10 @@ class NetworkPolicy(eqx.Module):
         distribution, memory = self.distribution(observation, legal, memory, agent=agent)
         return self.head.decide(distribution, memory, key, explore)
 
+    def decide(self, distribution: Distribution, memory: Memory, key: Key[Array, ""] | None, explore: bool) -> Decision:
+        """Sample, or take the mode."""
+        return self.head.decide(distribution, memory, key, explore)
+
     def distribution(
         self,
         observation: Shaped[Array, "..."],
@@ -116,7 +121,7 @@ class NetworkPolicy(eqx.Module):
 class IndependentPolicy(eqx.Module):
     """One network for each agent of a group: a stack of policies, vmapped over the agent axis."""
 
-    stack: NetworkPolicy  # every array leads with an agent axis
+    stack: NetworkPolicy | QPolicy  # every array leads with an agent axis
     size: int = eqx.field(static=True)
 
     def initial_memory(self, batch: tuple[int, ...]) -> Memory:
@@ -134,8 +139,8 @@ class IndependentPolicy(eqx.Module):
         agent: Int[Array, "..."] | None = None,
     ) -> Decision:
         """See `ludus.core.policy.Policy.act`: rows are agents; with `agent`, rows are of those agents."""
-        distribution, memory = self.distribution(observation, legal, memory, agent=agent)
-        return self.stack.head.decide(distribution, memory, key, explore)
+        distribution, memory = self.distribution(observation, legal, memory, explore=explore, agent=agent)
+        return self.stack.decide(distribution, memory, key, explore)
 
     def distribution(
         self,
@@ -160,9 +165,9 @@ class IndependentPolicy(eqx.Module):
         else:
             row_axes = (None, None, None)
 
-        def logits(policy: NetworkPolicy, x: Array, mask: Array | None, h: Memory) -> tuple[Distribution, Memory]:
-            features, h = policy.torso.step(x, h)
-            return policy.head(features, mask), h
+        def logits(policy: Any, x: Array, mask: Array | None, h: Memory) -> tuple[Distribution, Memory]:
+            found: tuple[Distribution, Memory] = policy.distribution(x, mask, h, explore=explore)
+            return found
 
         # eqx.filter_vmap would also map static fields; the stack's arrays are all of its leaves.
         distribution, memory = jax.vmap(logits, in_axes=(0, *row_axes), out_axes=axis)(
@@ -229,14 +234,32 @@ def _group(plain: dict[str, Any]) -> GroupSpec:
     return GroupSpec(**{**g, "observation": Box(tuple(g["observation"])), "action": space})
 
 
-def build(architecture: dict[str, Any]) -> NetworkPolicy | IndependentPolicy | TabularPolicy:
+def q_architecture(
+    group: GroupSpec, network: Network, *, independent: bool, agent_ids: bool, dueling: bool, quantiles: int, kind: str
+) -> dict[str, Any]:
+    """The same for action values."""
+    shape = architecture(group, network, independent=independent, agent_ids=agent_ids)
+    return {**shape, "values": {"dueling": dueling, "quantiles": quantiles, "kind": kind}}
+
+
+def build(architecture: dict[str, Any]) -> NetworkPolicy | IndependentPolicy | TabularPolicy | QPolicy:
     """A policy of this architecture with arrays to be replaced by stored ones."""
     group = _group(architecture["group"])
     if architecture["kind"] == "tabular":
         return TabularPolicy.uniform(group)
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in architecture["network"].items()}
     network = Network(**fields)
-    init = lambda key: NetworkPolicy.init(group, network, agent_ids=architecture["agent_ids"], key=key)
+    agent_ids = architecture["agent_ids"]
+
+    def init(key: Key[Array, ""]) -> NetworkPolicy | QPolicy:
+        if "values" not in architecture:
+            return NetworkPolicy.init(group, network, agent_ids=agent_ids, key=key)
+        v = architecture["values"]
+        made = QNetwork.init(
+            group, network, dueling=v["dueling"], quantiles=v["quantiles"], agent_ids=agent_ids, key=key
+        )
+        return QPolicy(made, jnp.zeros(()), v["kind"])
+
     if architecture["kind"] == "shared":
         return init(jax.random.key(0))
     return IndependentPolicy(jax.vmap(init)(jax.random.split(jax.random.key(0), group.size)), group.size)

@@ -15,11 +15,12 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, Key
 
-from ludus.core.algorithm import Algorithm, Learner
+from ludus.core.algorithm import Algorithm, Learner, Remembers
 from ludus.core.errors import UsageError
 from ludus.core.game import Environment
 from ludus.core.policy import Policy
 from ludus.core.sharding import ENV_AXIS
+from ludus.learning.replay import by_env
 from ludus.runtime.finite import CLEAN, first_bad
 from ludus.runtime.rollout import Actors, Episodes, collect, init_actors
 from ludus.runtime.setup import compiler_options
@@ -43,6 +44,16 @@ class Report(eqx.Module):
     episodes: Episodes
     metrics: dict[str, Float[Array, "..."]]
     bad: dict[str, Int[Array, "..."]]
+
+
+def make_room(algorithm: Algorithm, learner: Learner, env: Environment, actors: Actors, num_envs: int) -> Learner:
+    """Let an algorithm that keeps experience make room for it."""
+    if not isinstance(algorithm, Remembers):
+        return learner
+    policies = algorithm.policy(learner)
+    rollout = jax.eval_shape(lambda a: by_env(collect(env, policies, a, algorithm.rollout_length)[1]), actors)
+    segment = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), rollout)
+    return algorithm.make_room(learner, segment, num_envs)
 
 
 @dataclass(frozen=True)
@@ -139,6 +150,7 @@ class Program:
             learner = self.algorithm.init(self.env.spec, self.num_envs, key=key_learner)
             keys = jax.random.split(key_env, self.num_envs)
             actors = init_actors(self.env, self.algorithm.policy(learner), keys)
+            learner = make_room(self.algorithm, learner, self.env, actors, self.num_envs)
             return TrainState(learner, actors, key_loop, jnp.asarray(0, jnp.int32))
 
         keys = jax.vmap(jax.random.key)(jnp.arange(seed, seed + self.seeds))

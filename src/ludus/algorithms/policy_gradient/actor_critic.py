@@ -21,7 +21,7 @@ from ludus.algorithms.policy_gradient.capabilities import misfit
 from ludus.algorithms.policy_gradient.estimate import prepare
 from ludus.algorithms.policy_gradient.hyperparameters import Hyperparameters
 from ludus.algorithms.policy_gradient.models import GroupLearner, Models
-from ludus.algorithms.policy_gradient.view import central_size, view
+from ludus.algorithms.view import central_size, view
 from ludus.core.algorithm import Learner, Metrics
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
-from ludus.algorithms.policy_gradient.view import Glimpse
+from ludus.algorithms.view import Glimpse
 from ludus.core.policy import Memory
 from ludus.core.sharding import shard_index
 

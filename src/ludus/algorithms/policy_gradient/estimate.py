@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from ludus.algorithms.policy_gradient.batch import Batch
 from ludus.algorithms.policy_gradient.models import Models
-from ludus.algorithms.policy_gradient.view import View, to_agents, to_slots
+from ludus.algorithms.view import View, to_agents, to_slots
 from ludus.core.policy import Memory
 from ludus.core.rollout import Rollout
 from ludus.learning.returns import generalised_advantages

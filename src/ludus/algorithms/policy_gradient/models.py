@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from ludus.algorithms.policy_gradient.batch import Batch
-from ludus.algorithms.policy_gradient.view import Glimpse, View
+from ludus.algorithms.view import Glimpse, View
 from ludus.core.policy import Memory
 from ludus.core.rollout import Rollout
 from ludus.learning.statistics import ValueNormaliser

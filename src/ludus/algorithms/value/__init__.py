@@ -1,0 +1,1 @@
+"""Learning action values from replay: DQN and its multi-agent families."""

@@ -1,0 +1,36 @@
+"""What learners of action values cannot do, said before anything compiles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ludus.core.game import GameSpec
+from ludus.core.spaces import Discrete
+
+
+def misfit(method: Any, spec: GameSpec, num_envs: int) -> str | None:
+    """Why a `ValueLearner` cannot learn this game with so many environments per device, and what would fit."""
+    name = type(method).__name__
+    for group in spec.groups:
+        if not isinstance(group.action, Discrete):
+            return f"{name} needs discrete actions, and those of group '{group.name}' are continuous; ppo learns those"
+    if method.mixes:
+        if spec.turns != "simultaneous" or any(g.slots != g.size for g in spec.groups):
+            return f"{name} mixes values of agents that act at once, and {spec.name} is played in turns; dqn fits"
+        if any(g.rivals for g in spec.groups):
+            return f"{name} mixes the values of team mates, and those of {spec.name} are rivals; dqn fits"
+        if method.quantiles > 1:
+            return f"{name} mixes expected values; quantiles are dqn's"
+    if method.steps > 1 and method.trace > 0:
+        return "steps and trace are two ways of looking ahead; leave one at its default"
+    if method.steps > method.rollout_length:
+        return f"{method.steps}-step returns need segments at least as long, not rollout_length={method.rollout_length}"
+    if method.burn_in >= method.rollout_length:
+        return f"burn_in={method.burn_in} leaves nothing of segments of {method.rollout_length} steps"
+    if max(num_envs, method.batch_size) % min(num_envs, method.batch_size):
+        return f"batch_size={method.batch_size} and {num_envs} environments per device must divide one another"
+    if method.capacity < num_envs * method.rollout_length:
+        return f"capacity={method.capacity} does not hold one rollout of {num_envs * method.rollout_length} steps"
+    if method.agent_ids and method.parameters == "independent":
+        return "agent_ids tell agents with shared parameters apart; with parameters=independent they must be off"
+    return None

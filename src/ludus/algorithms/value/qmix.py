@@ -1,0 +1,23 @@
+"""QMIX (Rashid et al. 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Array, Key
+
+from ludus.algorithms.value.core import ValueLearner
+from ludus.networks.mixers import Mixer, Monotone
+
+
+@dataclass(frozen=True)
+class QMIX(ValueLearner):
+    """A team's value is a monotone function of its agents' values, given by the state."""
+
+    mixes = True
+    mixer_width: int = 32
+    """Units of the mixer."""
+
+    def mixer(self, agents: int, state: int, *, key: Key[Array, ""]) -> Mixer:
+        """The monotone network."""
+        return Monotone.init(agents, state, width=self.mixer_width, key=key)
