@@ -10,12 +10,14 @@ Every environment keeps its own ring, so that the replay is spread over devices 
 
 from __future__ import annotations
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
-from ludus.core.rollout import GroupRollout, Rollout
+from ludus.core.rollout import Rollout
 from ludus.core.sharding import num_shards, shard_index, sum_over_shards
 
 
@@ -68,7 +70,9 @@ class Replay(eqx.Module):
         segments = jax.tree.map(put, self.segments, by_env(rollout))
         return Replay(segments, priority, self.largest, self.pushed + 1)
 
-    def sample(self, size: int, key: Key[Array, ""], *, exponent: float = 0.0, correction: float = 0.0) -> Sample:
+    def sample(
+        self, size: int, key: Key[Array, ""], *, exponent: float = 0.0, correction: Array | float = 0.0
+    ) -> Sample:
         """`size` segments over all devices. Uniform without priorities; with them in proportion to p^`exponent`, and
         weights (N · P)^−`correction` over their largest (Schaul et al. 2016).
 
@@ -102,7 +106,7 @@ class Replay(eqx.Module):
 
     def prioritise(self, sample: Sample, error: Float[Array, " segment"]) -> Replay:
         """Set the sampled segments' priorities to the sizes of their errors."""
-        if self.priority is None:
+        if self.priority is None or self.largest is None:
             return self
         size = jnp.abs(error) + 1e-6
         priority = self.priority.at[sample.env, sample.slot].set(size)
@@ -115,41 +119,30 @@ class Replay(eqx.Module):
 
 
 def by_env(rollout: Rollout) -> Rollout:
-    """A rollout with the environment axis in front of every array."""
-    return _move(rollout, lambda x: jnp.moveaxis(x, 1, 0), lambda x: x, lambda x, envs: jnp.broadcast_to(x, (envs,)))
+    """The tree of a rollout with the environment axis in front of every array."""
+    envs = rollout.start.shape[1]
+
+    def move(path: Any, x: Array) -> Array:
+        if not x.ndim:  # the share of training done
+            return jnp.broadcast_to(x, (envs,))
+        return x if _timeless(path) else jnp.moveaxis(x, 1, 0)
+
+    moved: Rollout = jax.tree_util.tree_map_with_path(move, rollout)
+    return moved
 
 
-def by_time(rollout: Rollout) -> Rollout:
+def by_time(segments: Rollout) -> Rollout:
     """The inverse of `by_env`."""
-    return _move(rollout, lambda x: jnp.moveaxis(x, 0, 1), lambda x: x, lambda x, envs: x[0])
+
+    def move(path: Any, x: Array) -> Array:
+        if x.ndim == 1:
+            return x[0]
+        return x if _timeless(path) else jnp.moveaxis(x, 0, 1)
+
+    moved: Rollout = jax.tree_util.tree_map_with_path(move, segments)
+    return moved
 
 
-def _move(rollout: Rollout, timed, plain, progress) -> Rollout:  # type: ignore[no-untyped-def]
-    """`timed` for arrays that lead with time (or rows) and environment, `plain` for those of the environment alone."""
-    several = lambda tree: jax.tree.map(timed, tree)
-
-    def group(g: GroupRollout) -> GroupRollout:
-        return GroupRollout(
-            observation=timed(g.observation),
-            legal=several(g.legal),
-            acting=timed(g.acting),
-            seat=several(g.seat),
-            action=timed(g.action),
-            log_prob=timed(g.log_prob),
-            reward=timed(g.reward),
-            memory=jax.tree.map(plain, g.memory),
-            next=jax.tree.map(plain, g.next),
-            last=several(g.last),
-        )
-
-    start: Bool[Array, "..."] = timed(rollout.start)
-    envs = rollout.start.shape[1] if rollout.progress.ndim == 0 else rollout.start.shape[0]
-    return Rollout(
-        groups={name: group(g) for name, g in rollout.groups.items()},
-        state=several(rollout.state),
-        start=start,
-        terminated=timed(rollout.terminated),
-        truncated=timed(rollout.truncated),
-        last_time=several(rollout.last_time),
-        progress=progress(rollout.progress, envs),
-    )
+def _timeless(path: Any) -> bool:
+    """Whether an array stands before or after the rollout's steps: its first axis is the environment's already."""
+    return any(getattr(entry, "name", "") in ("memory", "next") for entry in path)

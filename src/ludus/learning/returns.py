@@ -60,8 +60,8 @@ def backups(
         last = last.at[at].set(value.last, mode="drop")
         known = known.at[at].set(acting.last, mode="drop")
 
-    def once(now: Array, following: Array, final: Array) -> Advantages:
-        return generalised_advantages(
+    def once(now: Array, following: Array, final: Array) -> tuple[Array, Array]:
+        found = generalised_advantages(
             reward=reward,
             value=now,
             acting=acting.now,
@@ -74,14 +74,13 @@ def backups(
             discount=discount,
             trace=trace,
         )
+        return jnp.where(found.valid, found.target, now), found.valid
 
-    every = jax.vmap(once, in_axes=-1, out_axes=Advantages(-1, -1, None))  # type: ignore[arg-type]
-    target, found = value.now, None
-    for _ in range(steps):
-        found = every(target, value.next, last)
-        target = jnp.where(found.valid[..., None], found.target, value.now)
-    assert found is not None
-    return target, found.valid
+    every = jax.vmap(once, in_axes=-1, out_axes=(-1, None))
+    target, valid = every(value.now, value.next, last)
+    for _ in range(steps - 1):
+        target, valid = every(target, value.next, last)
+    return target, valid
 
 
 def generalised_advantages(

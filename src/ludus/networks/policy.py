@@ -140,7 +140,9 @@ class IndependentPolicy(eqx.Module):
     ) -> Decision:
         """See `ludus.core.policy.Policy.act`: rows are agents; with `agent`, rows are of those agents."""
         distribution, memory = self.distribution(observation, legal, memory, explore=explore, agent=agent)
-        return self.stack.decide(distribution, memory, key, explore)
+        policy: Any = self.stack
+        found: Decision = policy.decide(distribution, memory, key, explore)
+        return found
 
     def distribution(
         self,
