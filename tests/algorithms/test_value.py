@@ -223,7 +223,7 @@ def test_every_combination_runs_and_stays_finite(kind, env, memory, parameters):
     network = Network(hidden=(8,), memory=memory, memory_size=6)
     algorithm = kind(
         rollout_length=6, batch_size=4, warm_up=0, network=network, parameters=parameters, dueling=kind is DQN,
-        prioritised=memory == "gru", burn_in=2 if memory == "gru" else 0, steps=2,
+        prioritised=memory == "gru", burn_in=2 if memory == "gru" else 0, n_step=2,
     )  # fmt: skip
     if algorithm.check(env.spec, 4):
         assert kind is not DQN
@@ -250,8 +250,8 @@ def test_misfits_get_a_sentence():
         (VDN(), kuhn, "played in turns"),
         (QMIX(), ludus.make("matrix/rock_paper_scissors"), "are rivals"),
         (QMIX(quantiles=4), two_step, "quantiles are dqn's"),
-        (DQN(steps=9), two_step, "9-step returns"),
-        (DQN(steps=3, trace=0.5), two_step, "two ways"),
+        (DQN(n_step=9), two_step, "9-step returns"),
+        (DQN(n_step=3, trace=0.5), two_step, "two ways"),
         (DQN(burn_in=8), two_step, "leaves nothing"),
         (DQN(batch_size=12), two_step, "divide one another"),
         (DQN(capacity=10), two_step, "does not hold one rollout"),

@@ -39,6 +39,20 @@ def test_resume_after_kill_is_bitwise(tmp_path, network):
     assert len(rows(tmp_path / "killed", "evaluations.jsonl")) == CALLS // 2
 
 
+def test_resume_of_replay_is_bitwise(tmp_path):
+    """The replay, its priorities and the target networks are part of the state."""
+    command = ["train", "qmix", "mpe/simple_spread", "--num-envs", "8", "--rollout-length", "16", "--capacity", "4096"]
+    command += ["--batch-size", "8", "--warm-up", "256", "--target-every", "7", "--prioritised"]
+    command += ["--network.hidden", "16", "--checkpoint-every", "0", "--steps", str(CALLS * 8192)]
+    code, _, err = ludus(*command, "--run-dir", "whole", cwd=tmp_path)
+    assert code == 0, err
+    code, _, err = struck(signal.SIGKILL, CALLS // 2 + 1, *command, "--run-dir", "killed", cwd=tmp_path)
+    assert code == -signal.SIGKILL, err
+    code, _, err = ludus("resume", "killed", cwd=tmp_path)
+    assert code == 0, err
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
 def test_run_killed_before_its_first_checkpoint_can_be_resumed(tmp_path):
     """Otherwise its directory would be stuck: neither `train` nor `resume` would take it."""
     command = ["train", "ppo", "matrix/climbing", *TINY, "--steps", str(2 * STEPS_PER_CALL)]

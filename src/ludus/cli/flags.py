@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from ludus.algorithms.per_team import PerTeam
+from ludus.cli.parse import parse
 from ludus.core.errors import UsageError
 from ludus.envs.registry import make, option_types, options_of
 from ludus.experiment.config import Config, Settings, resolve
@@ -68,7 +69,7 @@ def parse_train(arguments: list[str]) -> Given:
     if options is not None:
         fields.append(("env", type(options), dataclasses.field(default=options)))
     parser = dataclasses.make_dataclass("Train", fields, frozen=True)
-    parsed: Any = tyro.cli(parser, args=rest, prog=f"ludus train {algorithm} {environment}")
+    parsed: Any = parse(parser, rest, f"train {algorithm} {environment}")
     changed = {a.split("=")[0].lstrip("-").replace("-", "_").removeprefix("no_") for a in rest if a.startswith("--")}
     found = {name: getattr(parsed, name) for name, _, _ in kinds}
     new = PerTeam(found) if isinstance(base.algorithm, PerTeam) else found["algorithm"]

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
+from ludus.cli.parse import parse
 from ludus.core.errors import NotFiniteError, UsageError, unknown
 from ludus.core.output import prints_to_stderr
 
@@ -89,10 +90,6 @@ def _commands() -> dict[str, Callable[[list[str]], int]]:
     }
 
 
-def _parse(kind: Any, arguments: list[str], command: str, **settings: Any) -> Any:
-    return tyro.cli(kind, args=arguments, prog=f"ludus {command}", **settings)
-
-
 def _print_json(value: Any) -> None:
     print(json.dumps(value), flush=True)
 
@@ -145,7 +142,7 @@ def describe(arguments: list[str]) -> int:
     from ludus.core.spaces import describe as space
     from ludus.envs.registry import make, options_of
 
-    given = _parse(_Describe, arguments, "describe")
+    given = parse(_Describe, arguments, "describe")
     spec = make(given.environment).spec
     found = {
         "name": spec.name,
@@ -234,7 +231,8 @@ def _dry_run(given: Any) -> int:
     env = make(config.environment, **config.options)
     program = program_of(config, env)
     if given.json:
-        _print_json({"config": config.to_dict(), "origin": origin, "devices": program.devices})
+        found = {"config": config.to_dict(), "origin": origin, "devices": program.devices, "bytes": program.bytes}
+        _print_json(found)
         return 0
     for path, value in _flat(config.to_dict()):
         print(f"{path:<34} {value!s:<24} {origin.get(path, 'default')}")
@@ -242,7 +240,17 @@ def _dry_run(given: Any) -> int:
         f"{program.calls * program.steps_per_call:,} steps in {program.calls * program.iterations_per_call:,} "
         f"iterations of {program.steps_per_iteration:,}, on {program.devices} device(s)"
     )
+    kept = f", {_size(program.bytes['experience'])} of them experience" if program.bytes["experience"] else ""
+    print(f"{_size(program.bytes['all'])} of memory for the state of training{kept}")
     return 0
+
+
+def _size(amount: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024 or unit == "GiB":
+            break
+        amount /= 1024
+    return f"{amount:,.0f} {unit}" if unit == "bytes" else f"{amount:,.1f} {unit}"
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -267,7 +275,7 @@ def resume(arguments: list[str]) -> int:
     from ludus.experiment import api
     from ludus.experiment.console import display
 
-    given = _parse(_Resume, arguments, "resume")
+    given = parse(_Resume, arguments, "resume")
     with prints_to_stderr():
         run = api.resume(given.run, display=display(quiet=given.quiet or given.json))
     return _trained(run, as_json=given.json, quiet=given.quiet)
@@ -298,7 +306,7 @@ def evaluate(arguments: list[str]) -> int:
     """`ludus evaluate RUN`."""
     from ludus.experiment import api
 
-    given = _parse(_Evaluate, arguments, "evaluate")
+    given = parse(_Evaluate, arguments, "evaluate")
     if given.explore and given.greedy:
         raise UsageError("--explore and --greedy exclude each other")
     if given.episodes < 1:
@@ -346,7 +354,7 @@ def report(arguments: list[str]) -> int:
     """`ludus report RUN [RUN …]`."""
     from ludus.experiment.report import write_report
 
-    given = _parse(_Report, arguments, "report")
+    given = parse(_Report, arguments, "report")
     if not given.runs:
         raise UsageError("report needs at least one run")
     found = write_report(list(given.runs), given.out)
@@ -374,7 +382,7 @@ def render(arguments: list[str]) -> int:
     """`ludus render RUN`."""
     from ludus.experiment.render import render_run
 
-    given = _parse(_Render, arguments, "render")
+    given = parse(_Render, arguments, "render")
     with prints_to_stderr():
         path = render_run(given.run, given.out, seed=given.seed, explore=given.explore)
     print(path)
@@ -390,7 +398,7 @@ def solve(arguments: list[str]) -> int:
 
         print("\n".join(METHODS))
         return 0
-    return run(_parse(Solve, arguments, "solve"))
+    return run(parse(Solve, arguments, "solve"))
 
 
 if __name__ == "__main__":

@@ -123,8 +123,17 @@ def make(name: str, **options: Any) -> Environment:
         if option not in accepted:
             hint = nearest(option, accepted) or f"; it takes: {', '.join(sorted(accepted)) or 'none'}"
             raise UsageError(f"'{name}' has no option '{option}'{hint}")
-    with greetings_dropped():
-        return function(**options) if own else function(rest, **options)
+    try:
+        with greetings_dropped():
+            return function(**options) if own else function(rest, **options)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a suite makes of values that it cannot use
+        if not options or own:
+            raise
+        given = ", ".join(f"{key}={value}" for key, value in options.items())
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"'{name}' cannot be made with {given}: {reason}") from error
 
 
 def _unknown_game(name: str) -> UsageError:

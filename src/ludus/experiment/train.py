@@ -102,6 +102,8 @@ class Trainer:
             compiled = interrupt.run(lambda: self.program.compile(state))
             self.compile_seconds = time.monotonic() - begin
             self.display.say(f"compiled in {self.compile_seconds:.1f} s")
+            if kept := self.program.bytes["experience"]:
+                self.display.say(f"replay: {kept / 2**20:,.1f} MiB")
             begin, first, saved = time.monotonic(), call, time.monotonic()
             evaluated = self._evaluations_due(call)
             while call < self.program.calls:

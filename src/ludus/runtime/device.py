@@ -23,7 +23,7 @@ from ludus.core.sharding import ENV_AXIS
 from ludus.learning.replay import by_env
 from ludus.runtime.finite import CLEAN, first_bad
 from ludus.runtime.rollout import Actors, Episodes, collect, init_actors
-from ludus.runtime.setup import compiler_options
+from ludus.runtime.setup import compiler_options, free_memory
 
 SEED_AXIS = "seed"
 STEPS_PER_CALL = 8192  # short iterations run several to a call, so that the host does not set the pace
@@ -142,19 +142,40 @@ class Program:
         """Put a state, for example a restored one, onto the devices."""
         return jax.device_put(state, self.shardings(state))
 
+    def _fresh(self, key: Key[Array, ""]) -> TrainState:
+        """The state of one seed before the first iteration."""
+        key_learner, key_env, key_loop = jax.random.split(key, 3)
+        learner = self.algorithm.init(self.env.spec, self.num_envs, key=key_learner)
+        keys = jax.random.split(key_env, self.num_envs)
+        actors = init_actors(self.env, self.algorithm.policy(learner), keys)
+        learner = make_room(self.algorithm, learner, self.env, actors, self.num_envs)
+        return TrainState(learner, actors, key_loop, jnp.asarray(0, jnp.int32))
+
     def init(self, seed: int) -> TrainState:
-        """The states of seeds `seed`, `seed + 1`, …; each depends on its own seed alone."""
+        """The states of seeds `seed`, `seed + 1`, …; each depends on its own seed alone.
 
-        def one(key: Key[Array, ""]) -> TrainState:
-            key_learner, key_env, key_loop = jax.random.split(key, 3)
-            learner = self.algorithm.init(self.env.spec, self.num_envs, key=key_learner)
-            keys = jax.random.split(key_env, self.num_envs)
-            actors = init_actors(self.env, self.algorithm.policy(learner), keys)
-            learner = make_room(self.algorithm, learner, self.env, actors, self.num_envs)
-            return TrainState(learner, actors, key_loop, jnp.asarray(0, jnp.int32))
-
+        Raises `UsageError` where the states, replays included, do not fit into memory.
+        """
+        self._check_memory()
         keys = jax.vmap(jax.random.key)(jnp.arange(seed, seed + self.seeds))
-        return self.place(jax.jit(jax.vmap(one))(keys))
+        return self.place(jax.jit(jax.vmap(self._fresh))(keys))
+
+    @cached_property
+    def bytes(self) -> dict[str, int]:
+        """What the states of all seeds take: the learners' experience (replays), and everything."""
+        state = jax.eval_shape(self._fresh, jax.random.key(0))
+        size = lambda tree: self.seeds * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+        kept = state.learner.per_env if isinstance(self.algorithm, Remembers) else ()
+        return {"experience": size(kept), "all": size(state)}
+
+    def _check_memory(self) -> None:
+        free = free_memory()
+        if free is not None and self.bytes["all"] > free:
+            gib = 2.0**30
+            raise UsageError(
+                f"training needs {self.bytes['all'] / gib:.1f} GiB, {self.bytes['experience'] / gib:.1f} GiB of them "
+                f"for experience, and {free / gib:.1f} GiB are free; use a smaller capacity, fewer environments or seeds"
+            )
 
     def _iterate(self, state: TrainState, _: None) -> tuple[TrainState, Report]:
         """Rollout, then update: one seed, this device's environments."""

@@ -7,6 +7,8 @@ import os
 import jax
 import platformdirs
 
+from ludus.core.errors import UsageError
+
 
 def configure(*, host_devices: int | None = None) -> None:
     """Prepare JAX; a no-op for what was fixed by an earlier use.
@@ -16,7 +18,10 @@ def configure(*, host_devices: int | None = None) -> None:
     JAX_COMPILATION_CACHE_DIR says otherwise; LUDUS_COMPILE_CACHE=0 switches it off.
     """
     if host_devices is None:
-        host_devices = int(os.environ.get("LUDUS_HOST_DEVICES", 0)) or min(_cores(), 8)
+        given = os.environ.get("LUDUS_HOST_DEVICES", "0")
+        if not given.isdigit():
+            raise UsageError(f"LUDUS_HOST_DEVICES must be a number of devices, not '{given}'")
+        host_devices = int(given) or min(_cores(), 8)
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         try:
             jax.config.update("jax_num_cpu_devices", host_devices)
@@ -34,6 +39,18 @@ def compiler_options() -> dict[str, bool]:
     update two thirds of its speed; the cores are used by spreading environments or seeds over devices instead.
     """
     return {"xla_cpu_multi_thread_eigen": False} if jax.default_backend() == "cpu" else {}
+
+
+def free_memory() -> int | None:
+    """Bytes that arrays may still take on the default device; None where that is not known."""
+    device = jax.devices()[0]
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats and "bytes_limit" in stats:
+        return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _cores() -> int:

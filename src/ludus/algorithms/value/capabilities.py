@@ -21,10 +21,12 @@ def misfit(method: Any, spec: GameSpec, num_envs: int) -> str | None:
             return f"{name} mixes the values of team mates, and those of {spec.name} are rivals; dqn fits"
         if method.quantiles > 1:
             return f"{name} mixes expected values; quantiles are dqn's"
-    if method.steps > 1 and method.trace > 0:
-        return "steps and trace are two ways of looking ahead; leave one at its default"
-    if method.steps > method.rollout_length:
-        return f"{method.steps}-step returns need segments at least as long, not rollout_length={method.rollout_length}"
+    if method.n_step > 1 and method.trace > 0:
+        return "n_step and trace are two ways of looking ahead; leave one at its default"
+    if method.n_step > method.rollout_length:
+        return (
+            f"{method.n_step}-step returns need segments at least as long, not rollout_length={method.rollout_length}"
+        )
     if method.burn_in >= method.rollout_length:
         return f"burn_in={method.burn_in} leaves nothing of segments of {method.rollout_length} steps"
     if max(num_envs, method.batch_size) % min(num_envs, method.batch_size):

@@ -20,7 +20,7 @@ class Hyperparameters:
     """Discount factor per acting step."""
     trace: float = 0.0
     """λ of λ-returns within a segment: 0 is one step."""
-    steps: int = 1
+    n_step: int = 1
     """n of n-step returns within a segment (with trace 0)."""
     rollout_length: int = 8
     """Steps of every environment between updates; also the length of a replayed segment."""

@@ -44,7 +44,7 @@ class Method(Protocol):
     @property
     def trace(self) -> float: ...
     @property
-    def steps(self) -> int: ...
+    def n_step(self) -> int: ...
     @property
     def double(self) -> bool: ...
     @property
@@ -83,7 +83,7 @@ def targets(
         active = active.map(lambda a: a.any(-1, keepdims=True))
         reward = reward.mean(-1, keepdims=True)
     target, valid = backups(
-        reward, value, active, rollout, discount=method.discount, trace=method.trace, steps=method.steps
+        reward, value, active, rollout, discount=method.discount, trace=method.trace, steps=method.n_step
     )
     valid &= (jnp.arange(valid.shape[0]) >= method.burn_in)[:, None, None]
     count = jnp.maximum(sum_over_shards(valid.sum(dtype=jnp.float32)), 1.0)
