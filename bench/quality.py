@@ -34,8 +34,10 @@ TASKS: list[tuple[str, str, str]] = [
     ("ppo", "pgx/tic_tac_toe", "non-loss >= 0.98"),
     ("ppo", "pgx/connect_four", "non-loss >= 0.95"),
     ("ppo", "overcooked/cramped_room", ""),
-    ("mappo", "smax/3m", "win rate >= 0.95"),
-    ("mappo", "smax/2s3z", "win rate >= 0.9"),
+    ("ppo", "smax/3m", "win rate >= 0.95"),
+    ("ppo", "smax/2s3z", "win rate >= 0.9"),
+    ("dqn", "gym/CartPole-v1", "return >= 475"),
+    ("vdn", "mpe/simple_spread", ""),
 ]
 
 

@@ -9,6 +9,10 @@ from ludus.algorithms.policy_gradient.ppo import PPO
 from ludus.algorithms.policy_gradient.reinforce import REINFORCE
 from ludus.algorithms.tabular.joint import CorrelatedQ, FriendOrFoeQ, MinimaxQ, NashQ
 from ludus.algorithms.tabular.q_learning import QLearning
+from ludus.algorithms.value.dqn import DQN, IQL
+from ludus.algorithms.value.qmix import QMIX
+from ludus.algorithms.value.qplex import QPLEX
+from ludus.algorithms.value.vdn import VDN
 from ludus.core.errors import NotFiniteError, UsageError
 from ludus.core.game import Environment, GameSpec, GroupSpec, TimeStep
 from ludus.core.spaces import Box, Discrete
@@ -21,9 +25,14 @@ from ludus.networks.torso import Network
 __version__ = "0.1.0"
 __all__ = [
     "A2C",
+    "DQN",
+    "IQL",
     "MAPPO",
     "PPO",
+    "QMIX",
+    "QPLEX",
     "REINFORCE",
+    "VDN",
     "Box",
     "CorrelatedQ",
     "Discrete",

@@ -174,7 +174,7 @@ class Program:
             gib = 2.0**30
             raise UsageError(
                 f"training needs {self.bytes['all'] / gib:.1f} GiB, {self.bytes['experience'] / gib:.1f} GiB of them "
-                f"for experience, and {free / gib:.1f} GiB are free; use a smaller capacity, fewer environments or seeds"
+                f"for experience, and {free / gib:.1f} GiB are free; take less capacity, environments or seeds"
             )
 
     def _iterate(self, state: TrainState, _: None) -> tuple[TrainState, Report]:
