@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         from ludus.storage.arrays import DamagedFileError
 
         if isinstance(error, Interrupted):
-            return _leave(error.code)
+            return _leave(error.code, error.run)
         if isinstance(error, DamagedFileError):
             return _fail(str(error), 2)
         raise
@@ -70,9 +70,9 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
-def _leave(code: int) -> int:
+def _leave(code: int, run: str) -> int:
     """End although a device program may still run in its thread."""
-    print("ludus: stopped; the newest checkpoint is kept, go on with: ludus resume RUN", file=sys.stderr, flush=True)
+    print(f"ludus: stopped; the newest checkpoint is kept, go on with: ludus resume {run}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)
 

@@ -12,7 +12,7 @@ from ludus.envs.registry import make
 from ludus.experiment.config import Config, Settings, merge, resolve
 from ludus.experiment.console import Display, Quiet
 from ludus.experiment.evaluate import Evaluation, Match, random_policies
-from ludus.experiment.interrupt import Interrupt
+from ludus.experiment.interrupt import Interrupt, Interrupted
 from ludus.experiment.run_directory import EVALUATIONS, METRICS, RunDirectory
 from ludus.experiment.train import Run, Trainer
 from ludus.networks.policy import IndependentPolicy, NetworkPolicy, build
@@ -51,11 +51,14 @@ def run_config(config: Config, run_dir: Path | None, display: Display | None) ->
     env = make(config.environment, **config.options)  # refuse before anything is written
     from ludus.experiment.train import program_of
 
-    program_of(config, env)
+    program_of(config, env).check_memory()
     with Interrupt() as interrupt:
         run = RunDirectory.create(run_dir or RunDirectory.default(config), config)
         try:
             return Trainer(run, config, display or Quiet()).start(interrupt)
+        except Interrupted as stop:
+            stop.run = str(run.path)
+            raise
         finally:
             run.close()
 
@@ -67,6 +70,9 @@ def resume(path: str | Path, *, display: Display | None = None) -> Run:
         run = RunDirectory.open(Path(path), lock=True)
         try:
             return Trainer(run, run.config(), display or Quiet()).resume(interrupt)
+        except Interrupted as stop:
+            stop.run = str(run.path)
+            raise
         finally:
             run.close()
 

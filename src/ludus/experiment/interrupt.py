@@ -21,6 +21,7 @@ class Interrupted(Exception):
     def __init__(self, code: int):
         super().__init__(f"stopped with code {code}")
         self.code = code
+        self.run = "RUN"  # the directory to go on with
 
 
 class Interrupt:

@@ -99,9 +99,11 @@ class Trainer:
         try:
             if call == 0:
                 self._checkpoint(state, 0)
-            compiled = interrupt.run(lambda: self.program.compile(state))
-            self.compile_seconds = time.monotonic() - begin
-            self.display.say(f"compiled in {self.compile_seconds:.1f} s")
+            compiled = None
+            if call < self.program.calls:  # a finished run has nothing to compile for
+                compiled = interrupt.run(lambda: self.program.compile(state))
+                self.compile_seconds = time.monotonic() - begin
+                self.display.say(f"compiled in {self.compile_seconds:.1f} s")
             if kept := self.program.bytes["experience"]:
                 self.display.say(f"replay: {kept / 2**20:,.1f} MiB")
             begin, first, saved = time.monotonic(), call, time.monotonic()
@@ -110,7 +112,7 @@ class Trainer:
                 if interrupt.asked:
                     self._checkpoint(state, call)
                     raise Interrupted(130)
-                state, report = interrupt.run(lambda s=state: jax.block_until_ready(compiled(s)))
+                state, report = interrupt.run(lambda s=state: jax.block_until_ready(compiled(s)))  # type: ignore[misc]
                 call += 1
                 self._stop_if_bad(report, call)
                 elapsed = time.monotonic() - begin - self.evaluation_seconds

@@ -156,7 +156,7 @@ class Program:
 
         Raises `UsageError` where the states, replays included, do not fit into memory.
         """
-        self._check_memory()
+        self.check_memory()
         keys = jax.vmap(jax.random.key)(jnp.arange(seed, seed + self.seeds))
         return self.place(jax.jit(jax.vmap(self._fresh))(keys))
 
@@ -168,7 +168,8 @@ class Program:
         kept = state.learner.per_env if isinstance(self.algorithm, Remembers) else ()
         return {"experience": size(kept), "all": size(state)}
 
-    def _check_memory(self) -> None:
+    def check_memory(self) -> None:
+        """Raise `UsageError` where the states of all seeds do not fit into memory."""
         free = free_memory()
         if free is not None and self.bytes["all"] > free:
             gib = 2.0**30
