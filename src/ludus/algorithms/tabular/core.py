@@ -13,9 +13,9 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Key
 
-from ludus.algorithms.tabular.transitions import Steps, steps
+from ludus.algorithms.tabular.transitions import Pending, Steps, Transition, advance, steps, update_legal
 from ludus.core.algorithm import Learner, Metrics
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
@@ -25,27 +25,6 @@ from ludus.networks.policy import tabular_architecture
 from ludus.networks.tabular import TabularPolicy
 
 Tables = Any
-
-
-class Pending(eqx.Module):
-    """Each agent's acting step whose outcome is not known yet."""
-
-    state: Int[Array, "env agent"]
-    action: Int[Array, "env agent"]
-    reward: Float[Array, "env agent"]  # since
-    waiting: Bool[Array, "env agent"]
-
-
-class Transition(eqx.Module):
-    """One environment's step for all agents; only rows in `ready` are to be learned from."""
-
-    state: Int[Array, " agent"]
-    action: Int[Array, " agent"]
-    reward: Float[Array, " agent"]
-    after: Int[Array, " agent"]
-    after_legal: Bool[Array, "agent action"]
-    terminal: Bool[Array, ""]
-    ready: Bool[Array, " agent"]
 
 
 @dataclass(frozen=True)
@@ -144,12 +123,12 @@ class Tabular:
         """Learn from every transition of the rollout that is complete."""
         spec: GameSpec = learner.shared["spec"].spec
         seen = steps(spec, rollout)
-        legal = _learn_legal(learner.shared["legal"], seen)
+        legal = update_legal(learner.shared["legal"], seen)
         rate = self._rate(rollout.progress)
 
         def moment(carry: tuple, step: Steps) -> tuple[tuple, Array]:
             tables, visits, pending = carry
-            pending, transitions = _advance(pending, step)
+            pending, transitions = advance(pending, step)
 
             def one(carry: tuple, transition: Transition) -> tuple[tuple, Array]:
                 tables, visits = carry
@@ -202,29 +181,6 @@ def greedy(values: Float[Array, "... action"], legal: Bool[Array, "... action"])
     masked = jnp.where(legal, values, jnp.finfo(values.dtype).min)
     best = (masked >= masked.max(-1, keepdims=True)) & legal
     return best / best.sum(-1, keepdims=True)
-
-
-def _learn_legal(legal: Array, seen: Steps) -> Array:
-    """Which actions are legal in the states that were met; the rest stays as it was thought to be."""
-    agents = jnp.broadcast_to(jnp.arange(legal.shape[0]), seen.state.shape)
-    lost = legal.shape[1]
-    now = jnp.where(seen.acting, seen.state, lost)
-    legal = legal.at[agents, now].set(seen.legal, mode="drop")
-    after = jnp.where(seen.after_acting & ~seen.terminated[..., None], seen.after, lost)
-    return legal.at[agents, after].set(seen.after_legal, mode="drop")
-
-
-def _advance(pending: Pending, step: Steps) -> tuple[Pending, Transition]:
-    """Take in one step of all environments; transitions lead with the environment axis."""
-    state = jnp.where(step.acting, step.state, pending.state)
-    action = jnp.where(step.acting, step.action, pending.action)
-    waiting = pending.waiting | step.acting
-    reward = jnp.where(step.acting, 0.0, pending.reward) + step.reward
-    over = step.terminated[:, None]
-    ready = waiting & (over | step.after_acting)
-    transition = Transition(state, action, reward, step.after, step.after_legal, step.terminated, ready)
-    keep = waiting & ~ready & ~step.done[:, None]
-    return Pending(state, action, reward, keep), transition
 
 
 class _Spec(eqx.Module):

@@ -16,7 +16,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ludus.algorithms.tabular.core import Tabular, Transition
+from ludus.algorithms.tabular.core import Tabular
+from ludus.algorithms.tabular.transitions import Transition
 from ludus.equilibria.shapley import mask_illegal
 from ludus.equilibria.stage_games import correlated_equilibrium, general_sum_equilibrium, zero_sum_value
 

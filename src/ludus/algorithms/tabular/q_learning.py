@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from ludus.algorithms.tabular.core import Tabular, Transition, greedy
+from ludus.algorithms.tabular.core import Tabular, greedy
+from ludus.algorithms.tabular.transitions import Transition
 
 
 @dataclass(frozen=True)

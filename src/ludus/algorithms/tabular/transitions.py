@@ -60,3 +60,47 @@ def _group(rollout: Rollout, group: GroupRollout, size: int, own: int, actions: 
         after_acting = after_acting.at[at].set(group.last.acting, mode="drop")
         after_legal = after_legal.at[at].set(mask(group.last.legal, last), mode="drop")
     return state, spread(group.action, seat), legal, group.acting, group.reward, after, after_legal, after_acting
+
+
+class Pending(eqx.Module):
+    """Each agent's acting step whose outcome is not known yet."""
+
+    state: Int[Array, "env agent"]
+    action: Int[Array, "env agent"]
+    reward: Float[Array, "env agent"]  # since
+    waiting: Bool[Array, "env agent"]
+
+
+class Transition(eqx.Module):
+    """One environment's step for all agents; only rows in `ready` are to be learned from."""
+
+    state: Int[Array, " agent"]
+    action: Int[Array, " agent"]
+    reward: Float[Array, " agent"]
+    after: Int[Array, " agent"]
+    after_legal: Bool[Array, "agent action"]
+    terminal: Bool[Array, ""]
+    ready: Bool[Array, " agent"]
+
+
+def update_legal(legal: Array, seen: Steps) -> Array:
+    """Which actions are legal in the states that were met; the rest stays as it was thought to be."""
+    agents = jnp.broadcast_to(jnp.arange(legal.shape[0]), seen.state.shape)
+    lost = legal.shape[1]
+    now = jnp.where(seen.acting, seen.state, lost)
+    legal = legal.at[agents, now].set(seen.legal, mode="drop")
+    after = jnp.where(seen.after_acting & ~seen.terminated[..., None], seen.after, lost)
+    return legal.at[agents, after].set(seen.after_legal, mode="drop")
+
+
+def advance(pending: Pending, step: Steps) -> tuple[Pending, Transition]:
+    """Take in one step of all environments; transitions lead with the environment axis."""
+    state = jnp.where(step.acting, step.state, pending.state)
+    action = jnp.where(step.acting, step.action, pending.action)
+    waiting = pending.waiting | step.acting
+    reward = jnp.where(step.acting, 0.0, pending.reward) + step.reward
+    over = step.terminated[:, None]
+    ready = waiting & (over | step.after_acting)
+    transition = Transition(state, action, reward, step.after, step.after_legal, step.terminated, ready)
+    keep = waiting & ~ready & ~step.done[:, None]
+    return Pending(state, action, reward, keep), transition
