@@ -57,7 +57,7 @@ def test_q_learning_converges_on_a_solved_mdp(seed):
     for _ in range(500):
         q = r + 0.9 * p @ q.max(1)
     algorithm = QLearning(rate="linear", learning_rate=0.5, final_rate=0.001, discount=0.9, final_explore=1.0)
-    found = np.asarray(learn(algorithm, env, 100_000, num_envs=4, seeds=1)["tables"][0, 0])
+    found = np.asarray(learn(algorithm, env, 60_000, num_envs=4, seeds=1)["tables"][0, 0])
     # Episodes are cut at 100 steps, which is no end: values are those of the endless game.
     np.testing.assert_allclose(found, q, atol=0.15)
     gap = np.sort(q, 1)[:, -1] - np.sort(q, 1)[:, -2]
@@ -129,7 +129,7 @@ def decided_share(game, play):
     return 1 - low
 
 
-@pytest.mark.parametrize("which", [1, 2])
+@pytest.mark.parametrize("which", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_nash_q_finds_the_equilibrium_values_of_the_grid_games(which):
     env = ludus.make(f"stochastic/grid_game_{which}")
     rates = (
@@ -138,10 +138,11 @@ def test_nash_q_finds_the_equilibrium_values_of_the_grid_games(which):
         else {"rate": "exponential", "learning_rate": 1.0, "final_rate": 0.001}
     )
     algorithm = NashQ(explore=1.0, final_explore=1.0, **rates)
-    found = learn(algorithm, env, 100_000 if which == 1 else 300_000)["tables"]
+    found = learn(algorithm, env, 60_000 if which == 1 else 300_000)["tables"]
     at = int(np.argmax(env.game.start))
     left, right, up = 0, 1, 2
     q = np.asarray(found.q[:, at])
+    print(json.dumps({"grid game": which, "values": np.asarray(found.value[:, :, at]).tolist()}))
     if which == 1:
         expected = {(right, left): (95.06, 95.06), (right, up): (97.03, 97.03), (up, left): (97.03, 97.03)}
         tolerance = 1.0
@@ -187,7 +188,7 @@ def test_sequential_games_credit_the_mover_with_what_follows():
     algorithm = QLearning(
         learning_rate=0.3, rate="linear", final_rate=0.001, explore=1.0, final_explore=1.0, discount=1.0
     )
-    shared = learn(algorithm, env, 200_000, num_envs=8, seeds=1)
+    shared = learn(algorithm, env, 120_000, num_envs=8, seeds=1)
     game = sequence_form(env.tree, np.float32)
     # With everybody exploring uniformly, each agent's table is the best response to uniform play.
     learner = Learner(jax.tree.map(lambda x: x[0], shared))
