@@ -138,7 +138,7 @@ def test_nash_q_finds_the_equilibrium_values_of_the_grid_games(which):
         else {"rate": "exponential", "learning_rate": 1.0, "final_rate": 0.001}
     )
     algorithm = NashQ(explore=1.0, final_explore=1.0, **rates)
-    found = learn(algorithm, env, 60_000 if which == 1 else 300_000)["tables"]
+    found = learn(algorithm, env, 30_000 if which == 1 else 300_000)["tables"]
     at = int(np.argmax(env.game.start))
     left, right, up = 0, 1, 2
     q = np.asarray(found.q[:, at])

@@ -51,5 +51,6 @@ class Rollout(eqx.Module):
 
     def restrict(self, names: tuple[str, ...]) -> Rollout:
         """The same rollout with only these groups."""
-        groups = {name: group for name, group in self.groups.items() if name in names}
-        return Rollout(groups, self.state, self.start, self.terminated, self.truncated, self.last_time, self.progress)
+        kept = {name: group for name, group in self.groups.items() if name in names}
+        restricted: Rollout = eqx.tree_at(lambda rollout: rollout.groups, self, kept)
+        return restricted
