@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from ludus.algorithms.off_policy.ddpg import DDPG
+from ludus.algorithms.off_policy.maddpg import MADDPG
+from ludus.algorithms.off_policy.sac import SAC
+from ludus.algorithms.off_policy.td3 import TD3
 from ludus.algorithms.per_team import PerTeam
 from ludus.algorithms.policy_gradient.a2c import A2C
 from ludus.algorithms.policy_gradient.mappo import MAPPO
@@ -25,13 +29,17 @@ from ludus.networks.torso import Network
 __version__ = "0.1.0"
 __all__ = [
     "A2C",
+    "DDPG",
     "DQN",
     "IQL",
+    "MADDPG",
     "MAPPO",
     "PPO",
     "QMIX",
     "QPLEX",
     "REINFORCE",
+    "SAC",
+    "TD3",
     "VDN",
     "Box",
     "CorrelatedQ",

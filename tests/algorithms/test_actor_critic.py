@@ -206,7 +206,8 @@ def test_truncated_episodes_are_bootstrapped_at_their_true_last_observation(meth
     models, critic = group_of(learner).models, group_of(learner).models.critic
     own = view(rollout, DRIFT.spec, DRIFT.spec.groups[0], "local")
     memory = jax.tree.map(lambda m: m + 0.3, critic.initial_memory((6, 3)))
-    values, following, last, kept = jax.jit(lambda *x: models.values(*x))(own, memory, rollout)
+    found, kept = jax.jit(lambda *x: models.values(*x))(own, memory, rollout)
+    values, following, last = found.now, found.next, found.last
     step = jax.jit(lambda x, h: critic.step(x, h))
     cuts = 0
     for e in range(6):

@@ -12,11 +12,11 @@ import rlax
 
 import ludus
 from ludus.algorithms.value.dqn import DQN
-from ludus.algorithms.value.look import Everywhere
 from ludus.algorithms.value.objective import greedy_values, penalty
 from ludus.algorithms.value.qmix import QMIX
 from ludus.algorithms.value.qplex import QPLEX
 from ludus.algorithms.value.vdn import VDN
+from ludus.algorithms.view import Everywhere
 from ludus.core.errors import UsageError
 from ludus.core.rollout import Rollout
 from ludus.learning.returns import backups

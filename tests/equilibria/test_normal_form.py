@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from ludus.core.errors import UsageError
+from ludus.core.payoffs import check_payoffs
 from ludus.envs.matrix import PAYOFFS
 from ludus.equilibria import dynamics, stage_games
 from ludus.equilibria import normal_form as nf
@@ -103,7 +104,7 @@ def test_known_general_sum_games():
 
 def test_fictitious_play_converges_in_zero_sum_games_and_cycles_in_shapleys():
     gap = lambda payoffs, n: float(
-        dynamics.nash_conv(jnp.asarray(payoffs), dynamics.fictitious_play(jnp.asarray(payoffs), n))
+        nf.mixed_nash_conv(jnp.asarray(payoffs), dynamics.fictitious_play(jnp.asarray(payoffs), n))
     )
     pennies = PAYOFFS["matching_pennies"]
     np.testing.assert_allclose([gap(pennies, n) for n in (100, 1000, 10_000)], [0.14, 0.044, 0.014], atol=5e-4)
@@ -122,17 +123,17 @@ def test_mirror_step_and_quantal_response():
         x, y = dynamics.logit_qre(game, temperature)
         np.testing.assert_allclose([x[0], y[0]], [row, column], atol=1e-4)
         for i, mixture in enumerate((x, y)):  # the fixed point, to 1e-6
-            response = jax.nn.softmax(dynamics.action_values(game, (x, y), i) / temperature)
+            response = jax.nn.softmax(nf.action_values(game, (x, y), i) / temperature)
             np.testing.assert_allclose(mixture, response, atol=1e-6)
     np.testing.assert_allclose(dynamics.logit_qre(jnp.asarray(RPS, float), 0.05)[0], np.full(3, 1 / 3), atol=1e-6)
 
 
 def test_regret_matching_and_replicator_approach_nash():
     game = jnp.asarray(zero_sum(SADDLE))
-    assert dynamics.nash_conv(game, dynamics.regret_matching(game, 10_000)) < 0.05
-    assert dynamics.nash_conv(game, dynamics.regret_matching(game, 10_000, plus=True)) < 0.01
+    assert nf.mixed_nash_conv(game, dynamics.regret_matching(game, 10_000)) < 0.05
+    assert nf.mixed_nash_conv(game, dynamics.regret_matching(game, 10_000, plus=True)) < 0.01
     found = dynamics.replicator(game, dynamics.uniform(game), 50_000, average=True)
-    assert dynamics.nash_conv(game, found) < 0.03
+    assert nf.mixed_nash_conv(game, found) < 0.03
     projected = dynamics.replicator(game, dynamics.uniform(game), 50_000, floor=0.01, average=True)
     assert min(x.min() for x in projected) >= 0.01
 
@@ -197,4 +198,4 @@ def test_batched_correlated_equilibrium_equals_the_linear_program():
 )
 def test_bad_payoffs_get_a_sentence(payoffs, words):
     with pytest.raises(UsageError, match=words):
-        nf.check_payoffs(payoffs)
+        check_payoffs(payoffs)

@@ -12,7 +12,8 @@ import pytest
 from ludus.core.game import GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.spaces import Box, Discrete
-from ludus.networks.policy import IndependentPolicy, NetworkPolicy, architecture, build
+from ludus.networks.build import architecture, build
+from ludus.networks.policy import IndependentPolicy, NetworkPolicy
 from ludus.networks.simple import RandomPolicy, SeatedPolicy
 from ludus.networks.torso import Network
 from toys import assert_close, assert_same

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ludus.algorithms.off_policy.ddpg import DDPG
+from ludus.algorithms.off_policy.maddpg import MADDPG
+from ludus.algorithms.off_policy.sac import SAC
+from ludus.algorithms.off_policy.td3 import TD3
 from ludus.algorithms.per_team import PerTeam, parse
 from ludus.algorithms.policy_gradient.a2c import A2C
 from ludus.algorithms.policy_gradient.mappo import MAPPO
@@ -27,6 +31,10 @@ ALGORITHMS: dict[str, type[Any]] = {
     "vdn": VDN,
     "qmix": QMIX,
     "qplex": QPLEX,
+    "ddpg": DDPG,
+    "td3": TD3,
+    "sac": SAC,
+    "maddpg": MADDPG,
     "q-learning": QLearning,
     "minimax-q": MinimaxQ,
     "nash-q": NashQ,

@@ -6,7 +6,8 @@ its own, stacked on a leading axis to be vmapped.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -30,6 +31,32 @@ class Glimpse(eqx.Module):
     def critic_input(self) -> Array:
         """The central view if there is one, else the agent's own observation."""
         return self.observation if self.central is None else self.central
+
+
+class Everywhere(eqx.Module):
+    """One array (or tree) for the steps of a rollout, one for what follows the last, one for true last moments."""
+
+    now: Any  # [time, env, agent, …]
+    next: Any  # [env, agent, …]
+    last: Any | None  # [row, env, agent, …]; None where there are none
+
+    def map(self, function: Callable[..., Any], *others: Everywhere) -> Everywhere:
+        """Apply a function to what stands at the same place."""
+        last = None if self.last is None else function(self.last, *(o.last for o in others))
+        return Everywhere(
+            function(self.now, *(o.now for o in others)), function(self.next, *(o.next for o in others)), last
+        )
+
+
+def moments(rollout: Rollout) -> Everywhere:
+    """What all groups see, `dict[group, Moment]`, everywhere in a rollout."""
+    groups = rollout.groups
+    last = {name: g.last for name, g in groups.items() if g.last is not None}
+    return Everywhere(
+        {name: Moment(g.observation, g.legal, g.acting, g.seat, rollout.state) for name, g in groups.items()},
+        {name: g.next for name, g in groups.items()},
+        last or None,
+    )
 
 
 class View(eqx.Module):
@@ -82,12 +109,11 @@ def view(rollout: Rollout, spec: GameSpec, group: GroupSpec, critic: Literal["lo
         central = central_input(spec, group, moments) if critic == "central" else None
         return Glimpse(mine.observation, central, mine.acting, mine.seat)
 
-    now = {name: Moment(g.observation, g.legal, g.acting, g.seat, rollout.state) for name, g in rollout.groups.items()}
-    last = {name: g.last for name, g in rollout.groups.items() if g.last is not None}
+    seen = moments(rollout).map(glimpse)
     return View(
-        now=glimpse(now),
-        next=glimpse({name: g.next for name, g in rollout.groups.items()}),
-        last=glimpse(last) if last else None,
+        now=seen.now,
+        next=seen.next,
+        last=seen.last,
         legal=own.legal,
         action=own.action,
         log_prob=own.log_prob,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any
 
 import tyro
 
+from ludus.cli.output import print_json
+from ludus.cli.parse import parse
 from ludus.core.errors import UsageError
 from ludus.core.output import prints_to_stderr
 
@@ -42,9 +43,20 @@ class Solve:
     """Print nothing but errors."""
 
 
-def run(given: Solve) -> int:
+def solve(arguments: list[str]) -> int:
+    """`ludus solve GAME`, or `ludus solve --list`."""
+    from ludus.experiment.solve import METHODS
+
+    if arguments == ["--list"]:
+        print("\n".join(METHODS))
+        return 0
+    return _run(parse(Solve, arguments, "solve"))
+
+
+def _run(given: Solve) -> int:
     """Solve, store, print."""
-    from ludus.experiment.solve import Point, solve
+    from ludus.experiment.solution import Point
+    from ludus.experiment.solve import solve
 
     options = {"max_nodes": given.max_nodes} if given.game.startswith("spiel/") else {}
 
@@ -72,7 +84,7 @@ def run(given: Solve) -> int:
         except OSError as error:
             raise UsageError(f"cannot write the solution to {out}: {error.strerror}") from error
     if given.json:
-        print(json.dumps({**found.to_dict(), "out": str(out)}), flush=True)
+        print_json({**found.to_dict(), "out": str(out)})
     elif not given.quiet:
         _show(found, out)
     return 0

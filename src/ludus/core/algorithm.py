@@ -21,6 +21,12 @@ class Learner(eqx.Module):
     per_env: Any = ()  # recurrent critics' memories, replay: one slice per environment
 
 
+class Known(eqx.Module):
+    """The game's specification, carried in a learner as static data."""
+
+    spec: GameSpec = eqx.field(static=True)
+
+
 @runtime_checkable
 class Remembers(Protocol):
     """An algorithm that keeps experience: it makes room once the shapes of a rollout are known."""

@@ -31,6 +31,7 @@ class GroupRollout(eqx.Module):
     memory: Memory  # the policy's, before the first step: [env, agent, ...]
     next: Moment  # after the last step: [env, ...]
     last: Moment | None  # the true last moments of truncated episodes: [row, env, ...]
+    extras: dict[str, Shaped[Array, "time env slot ..."]] = eqx.field(default_factory=dict)  # what else was decided
 
 
 class Rollout(eqx.Module):

@@ -16,6 +16,7 @@ from jaxtyping import Array, Int, Key
 
 from ludus.core.errors import UsageError
 from ludus.core.game import GameSpec, GroupSpec, RewardKind, TimeStep
+from ludus.core.payoffs import check_payoffs
 from ludus.core.spaces import Box, Discrete
 
 
@@ -77,15 +78,8 @@ class MatrixGame:
     """A normal-form game from its payoff tensor, played for `rounds` rounds."""
 
     def __init__(self, payoffs: np.ndarray, *, rounds: int = 1, name: str = "matrix/custom"):
-        payoffs = np.asarray(payoffs, np.float32)
+        payoffs = check_payoffs(payoffs).astype(np.float32)
         players, actions = payoffs.ndim - 1, payoffs.shape[:-1]
-        if players < 1 or payoffs.shape[-1] != players:
-            raise UsageError(
-                f"a payoff tensor has one axis for each player's actions and a last axis with one entry for each "
-                f"player; shape {payoffs.shape} has {players} action axes and {payoffs.shape[-1]} payoffs"
-            )
-        if not np.isfinite(payoffs).all():
-            raise UsageError("a payoff tensor must not contain NaN or infinite entries")
         if rounds < 1:
             raise UsageError(f"a game is played for at least one round, not {rounds}")
         kind = _reward_kind(payoffs)

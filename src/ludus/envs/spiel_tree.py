@@ -112,6 +112,21 @@ def _enumerate(game: Any, text: str, max_nodes: int) -> GameTree:
                     f"expanded); give a larger max_nodes, or use smaller parameters"
                 )
         level = below
+    names = tuple(name for _, name, _ in number)
+    return _arrays(game, text, nodes, edges, ends, infosets, names)
+
+
+def _arrays(
+    game: Any,
+    text: str,
+    nodes: list[tuple[int, int, int, int]],
+    edges: list[tuple[int, float]],
+    ends: list[tuple[int, list[float]]],
+    infosets: list[tuple[int, list[int], list[float]]],
+    names: tuple[str, ...],
+) -> GameTree:
+    """What `_enumerate` found, as arrays."""
+    players, width = game.num_players(), game.num_distinct_actions()
     player, infoset, first, count = np.asarray(nodes, np.int32).T
     parent, chance = zip(*edges, strict=True)
     utility = np.zeros((len(nodes), players))
@@ -135,7 +150,7 @@ def _enumerate(game: Any, text: str, max_nodes: int) -> GameTree:
         infoset_player=np.asarray([owner for owner, _, _ in infosets], np.int32),
         legal=mask,
         observation=seen,
-        infoset_names=tuple(name for _, name, _ in number),
+        infoset_names=names,
         action_names=_action_names(game, width),
     )
 

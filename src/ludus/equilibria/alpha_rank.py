@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ludus.core.errors import UsageError
-from ludus.equilibria.normal_form import check_payoffs
+from ludus.core.payoffs import check_payoffs
 
 
 def alpha_rank(

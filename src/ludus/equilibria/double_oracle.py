@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from ludus.core.errors import UsageError
+from ludus.equilibria.cfr import require_zero_sum
 from ludus.equilibria.exact import best_response_to
 from ludus.equilibria.normal_form import Matrix, Mixture, solve_zero_sum
 from ludus.equilibria.sequence_form import SequenceForm, Strategies
@@ -49,8 +49,7 @@ def double_oracle(
     Starts from the first legal action everywhere, or from `start`. Strategies that are there already are not added
     again; it ends only where *both* players' responses gain nothing.
     """
-    if game.players != 2 or not game.zero_sum:
-        raise UsageError(f"double oracle solves two-player zero-sum games, which {game.name} is not")
+    require_zero_sum(game, "double-oracle")
     strategies = start or tuple(_first(side.legal, game.payoff.dtype) for side in game.sides)
     plans = [np.asarray(plan)[None] for plan in game.plans(strategies)]
     matrix = _payoffs(game, *plans)

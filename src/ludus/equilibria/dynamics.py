@@ -13,25 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from ludus.equilibria.normal_form import action_values
+
 Mixtures = tuple[Array, ...]
-
-
-def action_values(payoffs: Float[Array, "..."], mixtures: Mixtures, player: int) -> Float[Array, " action"]:
-    """What each of a player's actions earns against the others' mixtures."""
-    own = jnp.moveaxis(payoffs[..., player], player, 0)
-    for j, mixture in enumerate(mixtures):
-        if j != player:
-            own = jnp.tensordot(own, mixture, axes=(1, 0))
-    return own
-
-
-def nash_conv(payoffs: Float[Array, "..."], mixtures: Mixtures) -> Float[Array, ""]:
-    """The sum over players of what each could gain by deviating alone."""
-    total = jnp.zeros(())
-    for i, mixture in enumerate(mixtures):
-        q = action_values(payoffs, mixtures, i)
-        total += q.max() - q @ mixture
-    return total
 
 
 def uniform(payoffs: Float[Array, "..."]) -> Mixtures:

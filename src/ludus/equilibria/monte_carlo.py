@@ -60,20 +60,15 @@ class TreeArrays(eqx.Module):
 
 def _widths(tree: GameTree, player: int) -> tuple[int, ...]:
     """The most nodes of each depth that one external sample can meet."""
-    depth = tree.depth()
-    deepest = int(depth.max(initial=0))
-    most = [np.zeros(tree.num_nodes, np.int64) for _ in range(deepest + 1)]
-    # most[k][n]: nodes k levels below n that a sample may meet; a level at a time, from leaves to root.
-    for n in range(tree.num_nodes):
-        most[0][n] = 1
-    for k in range(1, deepest + 1):
-        below = most[k - 1]
-        total = np.zeros(tree.num_nodes, np.int64)
-        np.add.at(total, tree.parent[1:], below[1:])
-        largest = np.zeros(tree.num_nodes, np.int64)
-        np.maximum.at(largest, tree.parent[1:], below[1:])
-        most[k] = np.where(tree.player == player, total, largest)
-    return tuple(int(m[0]) for m in most)
+    # Nodes k levels below each node that a sample may meet; one more level each time, read off at the root.
+    met, widths = np.ones(tree.num_nodes, np.int64), []
+    for _ in range(int(tree.depth().max(initial=0)) + 1):
+        widths.append(int(met[0]))
+        total, largest = np.zeros_like(met), np.zeros_like(met)
+        np.add.at(total, tree.parent[1:], met[1:])
+        np.maximum.at(largest, tree.parent[1:], met[1:])
+        met = np.where(tree.player == player, total, largest)
+    return tuple(widths)
 
 
 class MCCFRState(eqx.Module):

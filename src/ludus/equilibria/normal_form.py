@@ -7,40 +7,20 @@ players' matrices, rows being player 0's actions in both.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import chain, combinations, product
+from itertools import combinations, product
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import linprog, minimize
 
 from ludus.core.errors import UsageError
+from ludus.core.payoffs import check_payoffs
 
 Matrix = Float[np.ndarray, "row column"]
 Mixture = Float[np.ndarray, " action"]
-
-
-def check_payoffs(payoffs: Any) -> Float[np.ndarray, "..."]:
-    """A payoff tensor in double precision. Raises `UsageError` for a wrong shape, NaN or infinite entries."""
-    try:
-        tensor = np.asarray(payoffs, float)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"a payoff tensor must be numbers in equal rows: {error}") from error
-    if tensor.ndim < 2 or tensor.shape[-1] != tensor.ndim - 1 or 0 in tensor.shape:
-        raise UsageError(
-            f"a payoff tensor has one axis for each player's actions and a last axis with one entry for each player; "
-            f"shape {tensor.shape} has {max(tensor.ndim - 1, 0)} action axes and "
-            f"{tensor.shape[-1] if tensor.ndim else 0} payoffs"
-        )
-    if not np.isfinite(tensor).all():
-        where = tuple(int(k) for k in np.argwhere(~np.isfinite(tensor))[0])
-        raise UsageError(f"a payoff tensor must not contain NaN or infinite entries, as at {where}")
-    return tensor
-
-
-def is_zero_sum(payoffs: Float[np.ndarray, "..."]) -> bool:
-    """Whether two players' payoffs add up to 0 everywhere."""
-    return payoffs.shape[-1] == 2 and bool(np.allclose(payoffs.sum(-1), 0.0))
 
 
 def solve_zero_sum(matrix: Matrix) -> tuple[Mixture, Mixture, float]:
@@ -229,16 +209,17 @@ def mixed_returns(payoffs: Float[np.ndarray, "..."], mixtures: list[Mixture]) ->
     return payoffs
 
 
-def action_values(payoffs: Float[np.ndarray, "..."], mixtures: list[Mixture], player: int) -> Mixture:
-    """What each of a player's actions earns against the others' mixtures."""
-    own = np.moveaxis(payoffs[..., player], player, 0)
-    for j in chain(range(player), range(player + 1, len(mixtures))):
-        own = np.tensordot(own, mixtures[j], axes=(1, 0))
+def action_values(payoffs: Any, mixtures: Any, player: int) -> Any:
+    """What each of a player's actions earns against the others' mixtures: arrays of numpy, or of jax."""
+    xp = jnp if isinstance(payoffs, jax.Array) else np
+    own = xp.moveaxis(payoffs[..., player], player, 0)
+    for j, mixture in enumerate(mixtures):
+        if j != player:
+            own = xp.tensordot(own, mixture, axes=(1, 0))
     return own
 
 
-def mixed_nash_conv(payoffs: Float[np.ndarray, "..."], mixtures: list[Mixture]) -> float:
-    """The sum over players of what each could gain by deviating alone."""
-    earned = mixed_returns(payoffs, mixtures)
-    best = [action_values(payoffs, mixtures, i).max() for i in range(len(mixtures))]
-    return float(np.sum(best) - earned.sum())
+def mixed_nash_conv(payoffs: Any, mixtures: Any) -> Any:
+    """The sum over players of what each could gain by deviating alone: arrays of numpy, or of jax."""
+    values = [action_values(payoffs, mixtures, i) for i in range(len(mixtures))]
+    return sum(q.max() - q @ mixture for q, mixture in zip(values, mixtures, strict=True))

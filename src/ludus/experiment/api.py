@@ -15,9 +15,8 @@ from ludus.experiment.evaluate import Evaluation, Match, random_policies
 from ludus.experiment.interrupt import Interrupt, Interrupted
 from ludus.experiment.run_directory import EVALUATIONS, METRICS, RunDirectory
 from ludus.experiment.train import Run, Trainer
-from ludus.networks.policy import IndependentPolicy, NetworkPolicy, build
-from ludus.networks.q_network import QPolicy
-from ludus.networks.tabular import TabularPolicy
+from ludus.networks.acting import Acts
+from ludus.networks.build import build
 from ludus.runtime.setup import configure
 from ludus.storage.arrays import DamagedFileError, unflatten
 from ludus.storage.policies import load_policy_file
@@ -91,7 +90,7 @@ def load(path: str | Path) -> Run:
     return Run(run.path, config, policies, run.rows(METRICS), run.rows(EVALUATIONS))
 
 
-def load_policy(path: str | Path) -> NetworkPolicy | IndependentPolicy | TabularPolicy | QPolicy:
+def load_policy(path: str | Path) -> Acts:
     """A stored policy of one group; it acts without trainer or environment: `policy.act(observation, legal)`."""
     path = Path(path)
     if path.is_dir():

@@ -70,4 +70,78 @@ class Gaussian(eqx.Module):
         return jnp.sum(self.log_std + 0.5 * jnp.log(2 * jnp.pi * jnp.e), axis=-1)
 
 
+class Uniform(eqx.Module):
+    """Over a box; the last axis is the action's."""
+
+    low: Float[Array, "*batch action"]
+    high: Float[Array, "*batch action"]
+
+    def sample(self, key: Key[Array, ""]) -> Float[Array, "*batch action"]:
+        """Draw."""
+        return self.low + (self.high - self.low) * jax.random.uniform(key, self.low.shape)
+
+    def mode(self) -> Float[Array, "*batch action"]:
+        """The middle, as good as any."""
+        return 0.5 * (self.low + self.high)
+
+    def log_prob(self, action: Float[Array, "*batch action"]) -> Float[Array, "*batch"]:
+        """log density within the box."""
+        return -jnp.log(self.high - self.low).sum(-1)
+
+
+class Noisy(eqx.Module):
+    """A deterministic action with Gaussian noise, clipped to a box."""
+
+    mean: Float[Array, "*batch action"]
+    spread: Float[Array, "*batch action"]
+    low: Float[Array, "*batch action"]
+    high: Float[Array, "*batch action"]
+
+    def sample(self, key: Key[Array, ""]) -> Float[Array, "*batch action"]:
+        """The action with noise."""
+        return jnp.clip(self.mean + self.spread * jax.random.normal(key, self.mean.shape), self.low, self.high)
+
+    def mode(self) -> Float[Array, "*batch action"]:
+        """The action without noise."""
+        return self.mean
+
+    def log_prob(self, action: Float[Array, "*batch action"]) -> Float[Array, "*batch"]:
+        """log density before clipping."""
+        return Gaussian(self.mean, jnp.log(jnp.maximum(self.spread, 1e-6))).log_prob(action)
+
+
+class Squashed(eqx.Module):
+    """tanh of independent normals, scaled to a box (Haarnoja et al. 2018, appendix C)."""
+
+    mean: Float[Array, "*batch action"]  # before squashing
+    log_std: Float[Array, "*batch action"]
+    low: Float[Array, "*batch action"]
+    high: Float[Array, "*batch action"]
+
+    def sample(self, key: Key[Array, ""]) -> Float[Array, "*batch action"]:
+        """Draw."""
+        return self.draw(key)[0]
+
+    def draw(self, key: Key[Array, ""]) -> tuple[Float[Array, "*batch action"], Float[Array, "*batch"]]:
+        """An action, differentiable in the parameters, and its log density, accurate however close to the edge."""
+        u = self.mean + jnp.exp(self.log_std) * jax.random.normal(key, self.mean.shape)
+        return self._scale(jnp.tanh(u)), self._density(u)
+
+    def mode(self) -> Float[Array, "*batch action"]:
+        """The squashed mean."""
+        return self._scale(jnp.tanh(self.mean))
+
+    def log_prob(self, action: Float[Array, "*batch action"]) -> Float[Array, "*batch"]:
+        """log density, summed over the action's entries."""
+        unit = (2 * action - self.low - self.high) / (self.high - self.low)
+        return self._density(jnp.arctanh(jnp.clip(unit, -1 + 1e-6, 1 - 1e-6)))
+
+    def _scale(self, unit: Array) -> Array:
+        return self.low + 0.5 * (unit + 1) * (self.high - self.low)
+
+    def _density(self, u: Array) -> Array:
+        slope = 2 * (jnp.log(2.0) - u - jax.nn.softplus(-2 * u)) + jnp.log(0.5 * (self.high - self.low))
+        return Gaussian(self.mean, self.log_std).log_prob(u) - slope.sum(-1)
+
+
 Distribution = Categorical | Gaussian

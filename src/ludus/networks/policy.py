@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import equinox as eqx
@@ -13,10 +12,9 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 from ludus.core.game import GroupSpec
 from ludus.core.policy import Decision, Memory
 from ludus.core.spaces import Box, Discrete
+from ludus.networks.acting import Acts
 from ludus.networks.distributions import Categorical, Distribution, Gaussian
 from ludus.networks.layers import Linear
-from ludus.networks.q_network import QNetwork, QPolicy
-from ludus.networks.tabular import TabularPolicy
 from ludus.networks.torso import Network, Torso
 
 
@@ -52,20 +50,8 @@ class Head(eqx.Module):
         assert isinstance(self.space, Box)
         return self.space.low, self.space.high
 
-    def decide(self, distribution: Distribution, memory: Memory, key: Key[Array, ""] | None, explore: bool) -> Decision:
-        """Sample, or take the mode (continuous: within bounds)."""
-        if explore:
-            if key is None:
-                raise ValueError("exploring needs a key: act(..., key=jax.random.key(0), explore=True)")
-            action = distribution.sample(key)
-        else:
-            action = distribution.mode()
-            if isinstance(distribution, Gaussian):
-                action = jnp.clip(action, *self.bounds())
-        return Decision(action, distribution.log_prob(action), memory)
 
-
-class NetworkPolicy(eqx.Module):
+class NetworkPolicy(Acts):
     """One network for all agents of a group."""
 
     torso: Torso
@@ -83,23 +69,12 @@ class NetworkPolicy(eqx.Module):
         """Zeros for a recurrent torso, else ()."""
         return self.torso.initial_memory(batch)
 
-    def act(
-        self,
-        observation: Shaped[Array, "..."],
-        legal: Bool[Array, "..."] | None = None,
-        memory: Memory = (),
-        *,
-        key: Key[Array, ""] | None = None,
-        explore: bool = False,
-        agent: Int[Array, "..."] | None = None,
-    ) -> Decision:
-        """See `ludus.core.policy.Policy.act`. A recurrent policy without given memory starts afresh."""
-        distribution, memory = self.distribution(observation, legal, memory, agent=agent)
-        return self.head.decide(distribution, memory, key, explore)
-
     def decide(self, distribution: Distribution, memory: Memory, key: Key[Array, ""] | None, explore: bool) -> Decision:
-        """Sample, or take the mode."""
-        return self.head.decide(distribution, memory, key, explore)
+        """Sample, or take the mode (continuous: within bounds)."""
+        if explore or not isinstance(distribution, Gaussian):
+            return super().decide(distribution, memory, key, explore)
+        action = jnp.clip(distribution.mode(), *self.head.bounds())
+        return Decision(action, distribution.log_prob(action), memory)
 
     def distribution(
         self,
@@ -118,31 +93,19 @@ class NetworkPolicy(eqx.Module):
         return self.head(features, legal), memory
 
 
-class IndependentPolicy(eqx.Module):
+class IndependentPolicy(Acts):
     """One network for each agent of a group: a stack of policies, vmapped over the agent axis."""
 
-    stack: NetworkPolicy | QPolicy  # every array leads with an agent axis
+    stack: Any  # a policy with a torso, whose every array leads with an agent axis
     size: int = eqx.field(static=True)
 
     def initial_memory(self, batch: tuple[int, ...]) -> Memory:
         """As of one policy: the agent axis is the last of `batch`."""
         return self.stack.torso.initial_memory(batch)
 
-    def act(
-        self,
-        observation: Shaped[Array, "..."],
-        legal: Bool[Array, "..."] | None = None,
-        memory: Memory = (),
-        *,
-        key: Key[Array, ""] | None = None,
-        explore: bool = False,
-        agent: Int[Array, "..."] | None = None,
-    ) -> Decision:
-        """See `ludus.core.policy.Policy.act`: rows are agents; with `agent`, rows are of those agents."""
-        distribution, memory = self.distribution(observation, legal, memory, explore=explore, agent=agent)
-        policy: Any = self.stack
-        found: Decision = policy.decide(distribution, memory, key, explore)
-        return found
+    def decide(self, distribution: Distribution, memory: Memory, key: Key[Array, ""] | None, explore: bool) -> Decision:
+        """As one policy does."""
+        return self.stack.decide(distribution, memory, key, explore)
 
     def distribution(
         self,
@@ -190,78 +153,3 @@ def _at(agent: Int[Array, "..."], axis: int, ndim: int) -> Int[Array, "..."]:
 def feature_size(torso: Torso) -> int:
     """The width of a torso's features."""
     return int(torso.after.linears[-1].weight.shape[-1]) if torso.after.linears else torso.core_size
-
-
-def architecture(group: GroupSpec, network: Network, *, independent: bool, agent_ids: bool) -> dict[str, Any]:
-    """What `build` needs besides arrays to restore a policy: plain values, as stored beside them."""
-    return {
-        "kind": "independent" if independent else "shared",
-        "network": asdict(network),
-        "agent_ids": agent_ids,
-        "group": _plain(group),
-    }
-
-
-def tabular_architecture(group: GroupSpec) -> dict[str, Any]:
-    """The same for a table."""
-    return {"kind": "tabular", "group": _plain(group)}
-
-
-def _plain(group: GroupSpec) -> dict[str, Any]:
-    action = group.action
-    return {
-        "name": group.name,
-        "size": group.size,
-        "team": group.team,
-        "slots": group.slots,
-        "masked": group.masked,
-        "rivals": group.rivals,
-        "one_hot": group.one_hot,
-        "observation": list(group.observation.shape),
-        "action": {"n": action.n}
-        if isinstance(action, Discrete)
-        else {"shape": list(action.shape), "low": action.low, "high": action.high},
-    }
-
-
-def _group(plain: dict[str, Any]) -> GroupSpec:
-    g = dict(plain)
-    action = g.pop("action")
-    bound = lambda b: tuple(b) if isinstance(b, list) else b
-    space = (
-        Discrete(action["n"])
-        if "n" in action
-        else Box(tuple(action["shape"]), bound(action["low"]), bound(action["high"]))
-    )
-    return GroupSpec(**{**g, "observation": Box(tuple(g["observation"])), "action": space})
-
-
-def q_architecture(
-    group: GroupSpec, network: Network, *, independent: bool, agent_ids: bool, dueling: bool, quantiles: int, kind: str
-) -> dict[str, Any]:
-    """The same for action values."""
-    shape = architecture(group, network, independent=independent, agent_ids=agent_ids)
-    return {**shape, "values": {"dueling": dueling, "quantiles": quantiles, "kind": kind}}
-
-
-def build(architecture: dict[str, Any]) -> NetworkPolicy | IndependentPolicy | TabularPolicy | QPolicy:
-    """A policy of this architecture with arrays to be replaced by stored ones."""
-    group = _group(architecture["group"])
-    if architecture["kind"] == "tabular":
-        return TabularPolicy.uniform(group)
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in architecture["network"].items()}
-    network = Network(**fields)
-    agent_ids = architecture["agent_ids"]
-
-    def init(key: Key[Array, ""]) -> NetworkPolicy | QPolicy:
-        if "values" not in architecture:
-            return NetworkPolicy.init(group, network, agent_ids=agent_ids, key=key)
-        v = architecture["values"]
-        made = QNetwork.init(
-            group, network, dueling=v["dueling"], quantiles=v["quantiles"], agent_ids=agent_ids, key=key
-        )
-        return QPolicy(made, jnp.zeros(()), v["kind"])
-
-    if architecture["kind"] == "shared":
-        return init(jax.random.key(0))
-    return IndependentPolicy(jax.vmap(init)(jax.random.split(jax.random.key(0), group.size)), group.size)

@@ -10,11 +10,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from ludus.core.game import GroupSpec
-from ludus.core.policy import Decision, Memory
+from ludus.core.policy import Memory
 from ludus.core.spaces import Discrete
+from ludus.networks.acting import Acts
 from ludus.networks.distributions import Categorical
 from ludus.networks.layers import Linear
 from ludus.networks.torso import Network, Torso
+
+Exploration = Literal["epsilon", "boltzmann"]
 
 
 class QNetwork(eqx.Module):
@@ -56,12 +59,12 @@ class QNetwork(eqx.Module):
         return self.value(features)[..., None, :] + advantage - advantage.mean(-2, keepdims=True)
 
 
-class QPolicy(eqx.Module):
+class QPolicy(Acts):
     """ε-greedy, or a softmax of values; without exploring, greedy."""
 
     network: QNetwork
     amount: Float[Array, "*stack"]  # ε, or the temperature
-    kind: Literal["epsilon", "boltzmann"] = eqx.field(static=True)
+    kind: Exploration = eqx.field(static=True)
 
     @property
     def torso(self) -> Torso:
@@ -88,27 +91,6 @@ class QPolicy(eqx.Module):
         core, memory = torso.step_core(observation, memory, agent)
         values = self.network.read(core).mean(-1)
         return exploring(values, legal, self.amount if explore else None, self.kind), memory
-
-    def act(
-        self,
-        observation: Shaped[Array, "..."],
-        legal: Bool[Array, "..."] | None = None,
-        memory: Memory = (),
-        *,
-        key: Key[Array, ""] | None = None,
-        explore: bool = False,
-        agent: Int[Array, "..."] | None = None,
-    ) -> Decision:
-        """See `ludus.core.policy.Policy.act`."""
-        distribution, memory = self.distribution(observation, legal, memory, explore=explore, agent=agent)
-        return self.decide(distribution, memory, key, explore)
-
-    def decide(self, distribution: Categorical, memory: Memory, key: Key[Array, ""] | None, explore: bool) -> Decision:
-        """Sample, or take the best."""
-        if explore and key is None:
-            raise ValueError("exploring needs a key: act(..., key=jax.random.key(0), explore=True)")
-        action = distribution.sample(key) if explore and key is not None else distribution.mode()
-        return Decision(action, distribution.log_prob(action), memory)
 
 
 def exploring(

@@ -12,41 +12,14 @@ from jaxtyping import Array, Bool, Int, Key, Shaped
 from ludus.core.game import GroupSpec
 from ludus.core.policy import Decision, Memory, Policy
 from ludus.core.spaces import Discrete
-from ludus.networks.distributions import Categorical
+from ludus.networks.acting import Acts
+from ludus.networks.distributions import Categorical, Uniform
 
 
-class RandomPolicy(eqx.Module):
+class RandomPolicy(Acts):
     """Uniform over legal actions, or over a box; it always explores, so it always needs a key."""
 
     group: GroupSpec = eqx.field(static=True)
-
-    def initial_memory(self, batch: tuple[int, ...]) -> Memory:
-        """Nothing."""
-        return ()
-
-    def act(
-        self,
-        observation: Shaped[Array, "..."],
-        legal: Bool[Array, "..."] | None = None,
-        memory: Memory = (),
-        *,
-        key: Key[Array, ""] | None = None,
-        explore: bool = True,
-        agent: Int[Array, "..."] | None = None,
-    ) -> Decision:
-        """See `ludus.core.policy.Policy.act`."""
-        if key is None:
-            raise ValueError("random play needs a key: act(..., key=jax.random.key(0))")
-        lead = observation.shape[: observation.ndim - len(self.group.observation.shape)]
-        space = self.group.action
-        if isinstance(space, Discrete):
-            distribution, memory = self.distribution(observation, legal, memory)
-            action = distribution.sample(key)
-            return Decision(action, distribution.log_prob(action), memory)
-        low, high = jnp.asarray(space.low, jnp.float32), jnp.asarray(space.high, jnp.float32)
-        uniform = jax.random.uniform(key, (*lead, space.size))
-        volume = jnp.broadcast_to(jnp.log(high - low), (space.size,)).sum()
-        return Decision(low + (high - low) * uniform, jnp.full(lead, -volume), memory)
 
     def distribution(
         self,
@@ -56,11 +29,19 @@ class RandomPolicy(eqx.Module):
         *,
         explore: bool = True,
         agent: Int[Array, "..."] | None = None,
-    ) -> tuple[Categorical, Memory]:
-        """See `ludus.core.policy.Stochastic.distribution`; discrete actions only."""
-        assert isinstance(self.group.action, Discrete)
-        lead = observation.shape[: observation.ndim - len(self.group.observation.shape)]
-        return Categorical.of(jnp.zeros((*lead, self.group.action.n)), legal), memory
+    ) -> tuple[Categorical | Uniform, Memory]:
+        """See `ludus.core.policy.Stochastic.distribution`."""
+        lead, space = observation.shape[: observation.ndim - len(self.group.observation.shape)], self.group.action
+        if isinstance(space, Discrete):
+            return Categorical.of(jnp.zeros((*lead, space.n)), legal), memory
+        low, high = (
+            jnp.broadcast_to(jnp.asarray(b, jnp.float32), (*lead, space.size)) for b in (space.low, space.high)
+        )
+        return Uniform(low, high), memory
+
+    def decide(self, distribution: Any, memory: Memory, key: Key[Array, ""] | None, explore: bool) -> Decision:
+        """Sample, whether exploring or not."""
+        return super().decide(distribution, memory, key, explore=True)
 
 
 class SeatedPolicy(eqx.Module):

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from ludus.core.game import GroupSpec
 from ludus.core.policy import Decision, Memory
 from ludus.core.spaces import Discrete
+from ludus.networks.acting import Acts
 from ludus.networks.distributions import Categorical
 
 
-class TabularPolicy(eqx.Module):
+class TabularPolicy(Acts):
     """Observations are one-hots of what an agent knows; each agent has a row of probabilities for it.
 
     What a game asks for may be a mixture, so with a key it is sampled even without exploring.
@@ -27,10 +27,6 @@ class TabularPolicy(eqx.Module):
         assert isinstance(group.action, Discrete)
         table = jnp.full((group.size, group.observation.shape[0], group.action.n), 1.0 / group.action.n)
         return TabularPolicy(table, table)
-
-    def initial_memory(self, batch: tuple[int, ...]) -> Memory:
-        """Nothing."""
-        return ()
 
     def distribution(
         self,
@@ -52,17 +48,7 @@ class TabularPolicy(eqx.Module):
         tiny = jnp.finfo(row.dtype).tiny
         return Categorical(jnp.where(row > 0, jnp.log(jnp.maximum(row, tiny)), jnp.finfo(row.dtype).min)), memory
 
-    def act(
-        self,
-        observation: Shaped[Array, "..."],
-        legal: Bool[Array, "..."] | None = None,
-        memory: Memory = (),
-        *,
-        key: Key[Array, ""] | None = None,
-        explore: bool = False,
-        agent: Int[Array, "..."] | None = None,
-    ) -> Decision:
-        """See `ludus.core.policy.Policy.act`."""
-        distribution, memory = self.distribution(observation, legal, memory, explore=explore, agent=agent)
+    def decide(self, distribution: Categorical, memory: Memory, key: Key[Array, ""] | None, explore: bool) -> Decision:
+        """Sample if there is a key."""
         action = distribution.mode() if key is None else distribution.sample(key)
         return Decision(action, distribution.log_prob(action), memory)

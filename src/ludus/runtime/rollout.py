@@ -126,7 +126,7 @@ def play_step(
     record = _Record(
         step=actors.step,
         start=begin,
-        decisions={name: Decision(d.action, d.log_prob, ()) for name, d in decisions.items()},
+        decisions={name: Decision(d.action, d.log_prob, (), d.extras) for name, d in decisions.items()},
         reward=step.reward,
         terminated=step.terminated,
         truncated=step.truncated,
@@ -250,6 +250,7 @@ def collect(
             memory=memory[g.name],
             next=_moment(actors.step, g.name),
             last=None if last is None else _moment(last.step, g.name),
+            extras=decision.extras,
         )
     rollout = Rollout(
         groups=groups,

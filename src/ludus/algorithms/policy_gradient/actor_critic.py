@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -22,13 +21,14 @@ from ludus.algorithms.policy_gradient.estimate import prepare
 from ludus.algorithms.policy_gradient.hyperparameters import Hyperparameters
 from ludus.algorithms.policy_gradient.models import GroupLearner, Models
 from ludus.algorithms.view import central_size, view
-from ludus.core.algorithm import Learner, Metrics
+from ludus.core.algorithm import Known, Learner, Metrics
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.rollout import Rollout
 from ludus.core.sharding import sum_over_shards
 from ludus.learning.statistics import ValueNormaliser
-from ludus.networks.policy import IndependentPolicy, NetworkPolicy, architecture
+from ludus.networks.build import architecture
+from ludus.networks.policy import IndependentPolicy, NetworkPolicy
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ActorCritic(Hyperparameters):
             )
             agents = (num_envs, group.size)
             per_env[group.name] = shared[group.name].models.critic_memory(agents)
-        return Learner({"spec": _Spec(spec), "groups": shared}, per_env)
+        return Learner({"spec": Known(spec), "groups": shared}, per_env)
 
     def _init_group(self, spec: GameSpec, group: GroupSpec, key: Key[Array, ""]) -> GroupLearner:
         key_policy, key_critic = jax.random.split(key)
@@ -187,9 +187,3 @@ class ActorCritic(Hyperparameters):
     def scale_advantages(self, advantage: Array, weight: Array) -> Array:
         """What the policy loss sees of the advantages: here, them."""
         return advantage
-
-
-class _Spec(eqx.Module):
-    """The game's specification, carried in the learner as static data."""
-
-    spec: GameSpec = eqx.field(static=True)

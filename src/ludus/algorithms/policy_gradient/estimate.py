@@ -58,18 +58,15 @@ def prepare(
     rollout: Rollout,
 ) -> tuple[Batch, Memory, ValueNormaliser]:
     """Estimate advantages with the values of before the update."""
-    value, next_value, last_value, kept = models.values(own, critic_memory, rollout)
-    restore = normaliser.restore if method.normalise_values else (lambda x: x)
+    predicted, kept = models.values(own, critic_memory, rollout)
+    values = predicted.map(normaliser.restore) if method.normalise_values else predicted
     agents = own.reward.shape[-1]
-    predicted = value
-    value, next_value = restore(value), restore(next_value)
-    if not method.baseline:
-        value = jnp.zeros_like(value)
+    value = values.now if method.baseline else jnp.zeros_like(values.now)
     spread = lambda x: to_agents(x, agents)
     last, known = jnp.zeros_like(own.reward), jnp.zeros_like(own.now.acting)
-    if own.last is not None and last_value is not None and rollout.last_time is not None:
+    if own.last is not None and rollout.last_time is not None:
         at = (rollout.last_time, jnp.arange(own.reward.shape[1]))
-        last = last.at[at].set(spread(restore(last_value)), mode="drop")
+        last = last.at[at].set(spread(values.last), mode="drop")
         known = known.at[at].set(own.last.acting, mode="drop")
     estimate = generalised_advantages(
         reward=own.reward,
@@ -77,7 +74,7 @@ def prepare(
         acting=own.now.acting,
         terminated=rollout.terminated,
         truncated=rollout.truncated,
-        next_value=spread(next_value),
+        next_value=spread(values.next),
         next_known=method.knows_next(own.next.acting),
         last_value=last,
         last_known=method.knows_next(known),
@@ -98,7 +95,7 @@ def prepare(
         log_prob=own.log_prob,
         advantage=method.scale_advantages(to_slots(estimate.advantage, seat), weight),
         target=target,
-        old_value=predicted,
+        old_value=predicted.now,
         weight=weight,
         memory=own.memory,
         critic_memory=critic_memory,

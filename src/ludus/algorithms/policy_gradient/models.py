@@ -6,11 +6,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
+from ludus.algorithms.look import unroll
 from ludus.algorithms.policy_gradient.batch import Batch
-from ludus.algorithms.view import Glimpse, View
+from ludus.algorithms.view import Everywhere, View
 from ludus.core.policy import Memory
 from ludus.core.rollout import Rollout
 from ludus.learning.statistics import ValueNormaliser
@@ -67,25 +67,12 @@ class Models(eqx.Module):
             core, _ = self.critic.unroll_core(now.critic_input, batch.critic_memory, batch.start, now.seat, now.acting)
         return distribution, self._value(core)
 
-    def values(self, own: View, critic_memory: Memory, rollout: Rollout) -> tuple[Array, Array, Array | None, Memory]:
+    def values(self, own: View, critic_memory: Memory, rollout: Rollout) -> tuple[Everywhere, Memory]:
         """Values of all steps, of what follows, and of true last moments; and the critic's memory at the end."""
         torso, memory = (self.policy.torso, own.memory) if self.critic is None else (self.critic, critic_memory)
-        look = lambda g: g.observation if self.critic is None else g.critic_input
-        core, memories = torso.unroll_core(look(own.now), memory, rollout.start, own.now.seat, own.now.acting)
-        final = jax.tree.map(lambda m: m[-1], memories)
-
-        def value_at(glimpse: Glimpse, memory: Memory) -> Array:
-            if (seat := glimpse.seat) is not None:
-                memory = jax.tree.map(lambda m: jnp.take_along_axis(m, seat[..., None], axis=-2), memory)
-            return self._value(torso.step_core(look(glimpse), memory, glimpse.seat)[0])
-
-        last = None
-        if own.last is not None and rollout.last_time is not None:
-            time = jnp.minimum(rollout.last_time, rollout.start.shape[0] - 1)
-            before = jax.tree.map(lambda m: m[time, jnp.arange(time.shape[1])], memories)
-            last = value_at(own.last, before)
-        kept = critic_memory if self.critic is None else final
-        return self._value(core), value_at(own.next, final), last, kept
+        see = lambda g: g.observation if self.critic is None else g.critic_input
+        cores, final = unroll(torso, own, rollout, memory, see)
+        return cores.map(self._value), critic_memory if self.critic is None else final
 
 
 class GroupLearner(eqx.Module):

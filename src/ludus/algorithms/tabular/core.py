@@ -10,18 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from ludus.algorithms.tabular.transitions import Pending, Steps, Transition, advance, steps, update_legal
-from ludus.core.algorithm import Learner, Metrics
+from ludus.core.algorithm import Known, Learner, Metrics
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.rollout import Rollout
 from ludus.core.spaces import Discrete
-from ludus.networks.policy import tabular_architecture
+from ludus.networks.build import architecture
 from ludus.networks.tabular import TabularPolicy
 
 Tables = Any
@@ -86,7 +85,7 @@ class Tabular:
             [jnp.broadcast_to(jnp.arange(actions) < g.action.n, (g.size, states, actions)) for g in spec.groups]  # type: ignore[union-attr]
         )
         shared = {
-            "spec": _Spec(spec),
+            "spec": Known(spec),
             "tables": self.tables(legal),
             "visits": jnp.zeros((agents, states, actions)),
             "legal": legal,
@@ -109,7 +108,7 @@ class Tabular:
 
     def architecture(self, group: GroupSpec) -> dict[str, Any]:
         """What restores a stored policy of a group."""
-        return tabular_architecture(group)
+        return architecture(group, kind="tabular")
 
     def _explore(self, values: Array, play: Array, legal: Array, progress: Array) -> Array:
         share = jnp.minimum(progress / self.explore_share, 1.0) if self.explore_share > 0 else 1.0
@@ -181,9 +180,3 @@ def greedy(values: Float[Array, "... action"], legal: Bool[Array, "... action"])
     masked = jnp.where(legal, values, jnp.finfo(values.dtype).min)
     best = (masked >= masked.max(-1, keepdims=True)) & legal
     return best / best.sum(-1, keepdims=True)
-
-
-class _Spec(eqx.Module):
-    """The game's specification, carried in the learner as static data."""
-
-    spec: GameSpec = eqx.field(static=True)

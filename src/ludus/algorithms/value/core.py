@@ -15,17 +15,20 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key
 
+from ludus.algorithms.look import state_size
+from ludus.algorithms.replayed import Replayed
 from ludus.algorithms.value.capabilities import misfit
 from ludus.algorithms.value.hyperparameters import Hyperparameters
 from ludus.algorithms.value.objective import Models, losses, targets
-from ludus.core.algorithm import Learner, Metrics
+from ludus.core.algorithm import Known, Learner, Metrics
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.rollout import Rollout
-from ludus.core.sharding import num_shards, sum_over_shards
-from ludus.learning.replay import Replay
+from ludus.core.sharding import sum_over_shards
+from ludus.learning.replay import Sample
+from ludus.networks.build import architecture
 from ludus.networks.mixers import Mixer
-from ludus.networks.policy import IndependentPolicy, q_architecture
+from ludus.networks.policy import IndependentPolicy
 from ludus.networks.q_network import QNetwork, QPolicy
 
 
@@ -38,7 +41,7 @@ class Unit(eqx.Module):
 
 
 @dataclass(frozen=True)
-class ValueLearner(Hyperparameters):
+class ValueLearner(Replayed, Hyperparameters):
     """See the module."""
 
     mixes = False  # whether a team's values are mixed
@@ -66,12 +69,11 @@ class ValueLearner(Hyperparameters):
             networks = {g.name: self._network(g, k) for g, k in zip(groups, keys[1:], strict=True)}
             mixer = None
             if self.mixes:
-                size = spec.state.size if spec.state else sum(g.slots * g.observation.size for g in groups)
-                mixer = self.mixer(sum(g.size for g in groups), size, key=keys[0])
+                mixer = self.mixer(sum(g.size for g in groups), state_size(spec, groups), key=keys[0])
             models = Models(networks, mixer)
             units[name] = Unit(models, jax.tree.map(jnp.copy, models), self._optimiser().init(models))
         count = jnp.zeros((), jnp.int32)
-        return Learner({"spec": _Spec(spec), "units": units, "updates": count, "progress": jnp.zeros(())})
+        return Learner({"spec": Known(spec), "units": units, "updates": count, "progress": jnp.zeros(())})
 
     def _network(self, group: GroupSpec, key: Key[Array, ""]) -> QNetwork:
         make = lambda k: QNetwork.init(
@@ -81,11 +83,6 @@ class ValueLearner(Hyperparameters):
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=1e-5))
-
-    def make_room(self, learner: Learner, segment: Rollout, num_envs: int) -> Learner:
-        """See `ludus.core.algorithm.Remembers.make_room`."""
-        slots = max(1, self.capacity // (num_envs * self.rollout_length))
-        return Learner(learner.shared, Replay.empty(segment, num_envs, slots, prioritised=self.prioritised))
 
     def policy(self, learner: Learner) -> dict[str, Policy]:
         """Exploring policies, one for each group."""
@@ -105,49 +102,32 @@ class ValueLearner(Hyperparameters):
 
     def architecture(self, group: GroupSpec) -> dict[str, Any]:
         """What restores a stored policy of a group."""
-        return q_architecture(
+        return architecture(
             group,
             self.network,
+            kind="values",
             independent=self.parameters == "independent",
             agent_ids=self.agent_ids,
             dueling=self.dueling,
             quantiles=self.quantiles,
-            kind=self.exploration,
+            exploration=self.exploration,
         )
 
     def update(self, learner: Learner, rollout: Rollout, *, key: Key[Array, ""]) -> tuple[Learner, Metrics]:
         """Remember the rollout, then learn from what is remembered."""
-        replay: Replay = learner.per_env.push(rollout)
-        shared = {**learner.shared, "progress": rollout.progress}
-        envs = replay.pushed.shape[0] * num_shards()
-        enough = replay.pushed[0] * envs * self.rollout_length >= self.warm_up
-
-        def one(carry: tuple, key: Key[Array, ""]) -> tuple[tuple, Metrics]:
-            units, updates, replay = carry
-            return self._gradient_step(spec, units, updates, replay, rollout.progress, key)
-
-        def learn(carry: tuple) -> tuple[tuple, Metrics]:
-            carry, metrics = jax.lax.scan(one, carry, jax.random.split(key, self.updates))
-            return carry, jax.tree.map(lambda x: x.mean(0), metrics)
-
-        spec: GameSpec = shared["spec"].spec
-        carry = (shared["units"], shared["updates"], replay)
-        shapes = jax.eval_shape(learn, carry)[1]
-        wait = lambda carry: (carry, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
-        (units, updates, replay), metrics = jax.lax.cond(enough, learn, wait, carry)
-        return Learner({**shared, "units": units, "updates": updates}, replay), metrics
+        learner, seen = self.remember(learner, rollout)
+        spec: GameSpec = learner.shared["spec"].spec
+        state = (learner.shared["units"], learner.shared["updates"])
+        step = lambda state, sample, progress, key: self._gradient_step(spec, state[0], state[1], sample, progress)
+        state, replay, metrics = self.practise(
+            state, learner.per_env, seen >= self.warm_up, rollout.progress, step, key
+        )
+        shared = {"spec": learner.shared["spec"], "units": state[0], "updates": state[1], "progress": rollout.progress}
+        return Learner(shared, replay), metrics
 
     def _gradient_step(
-        self,
-        spec: GameSpec,
-        units: dict[str, Unit],
-        updates: Int[Array, ""],
-        replay: Replay,
-        progress: Array,
-        key: Key[Array, ""],
-    ) -> tuple[tuple, Metrics]:
-        correction = self.priority_correction + (1 - self.priority_correction) * progress
-        sample = replay.sample(self.batch_size, key, exponent=self.priority_exponent, correction=correction)
+        self, spec: GameSpec, units: dict[str, Unit], updates: Int[Array, ""], sample: Sample, progress: Array
+    ) -> tuple[tuple, Array, Metrics]:
         metrics: Metrics = {}
         errors, new = [], {}
         rate = self.learning_rate * (1.0 - progress if self.anneal else 1.0)
@@ -164,10 +144,4 @@ class ValueLearner(Hyperparameters):
             new[name] = Unit(models, moved, optimiser)
             errors.append(error)
             metrics.update({f"{name}/{k}": x for k, x in own.items()})
-        return (new, updates + 1, replay.prioritise(sample, sum(errors[1:], errors[0]))), metrics
-
-
-class _Spec(eqx.Module):
-    """The game's specification, carried in the learner as static data."""
-
-    spec: GameSpec = eqx.field(static=True)
+        return (new, updates + 1), sum(errors[1:], errors[0]), metrics

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from ludus.algorithms.value.look import Everywhere, acting, action_values, joint_state, legal_actions, masked
+from ludus.algorithms.look import acting, join, joint_state, legal_actions, masked, spread, unroll
+from ludus.algorithms.view import Everywhere, View, view
 from ludus.core.algorithm import Metrics
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.rollout import Rollout
@@ -61,6 +62,20 @@ def look(method: Method, models: Models, rollout: Rollout, spec: GameSpec, group
     """Each group's action values."""
     independent = method.parameters == "independent"
     return [action_values(models.networks[g.name], rollout, spec, g, independent=independent) for g in groups]
+
+
+def action_values(
+    network: QNetwork, rollout: Rollout, spec: GameSpec, group: GroupSpec, *, independent: bool
+) -> Everywhere:
+    """`[…, agent, action, quantile]`. In turn-based games rows of agents that do not act are the mover's."""
+    own = view(rollout, spec, group, "local")
+
+    def values(network: QNetwork, own: View) -> Everywhere:
+        return unroll(network.torso, own, rollout, own.memory, lambda g: g.observation)[0].map(network.read)
+
+    if not independent:
+        return values(network, own).map(lambda q: spread(q, group.size, 3))
+    return jax.vmap(values)(network, own.split()).map(lambda q: jnp.moveaxis(q.squeeze(-3), 0, -3))
 
 
 def targets(
@@ -140,13 +155,3 @@ def greedy_values(chooser: Everywhere, valued: Everywhere, legal: Everywhere | N
         return jnp.take_along_axis(value, best[..., None, None], axis=-2).squeeze(-2)
 
     return chooser.map(pick, valued) if legal is None else chooser.map(pick, valued, legal)
-
-
-def join(parts: list[Everywhere]) -> Everywhere:
-    """Groups side by side on the agent axis (the one after environments)."""
-    first, *rest = parts
-    axis = {"now": 2, "next": 1, "last": 2}
-    put = lambda name: jnp.concatenate([getattr(p, name) for p in parts], axis[name])
-    if not rest:
-        return first
-    return Everywhere(put("now"), put("next"), None if first.last is None else put("last"))
