@@ -242,3 +242,32 @@ def _amplify(x: Array) -> Array:
     if not jnp.issubdtype(x.dtype, jnp.floating) or x.ndim == 0:
         return x
     return x * jnp.where(jnp.abs(x).max() < 0.05, 30.0, 1.0)
+
+
+class Pull:
+    """Everybody acts once, in a box: whoever comes close to `goal` times its side is paid most, and sums matter too.
+
+    With `together`, all are paid alike for bringing the sum of their actions to the goal.
+    """
+
+    def __init__(
+        self, agents: int = 2, *, goal: float = 0.6, together: bool = False, low: float = -1.0, high: float = 3.0
+    ):
+        group = GroupSpec("pullers", agents, Box((2,)), Box((1,), low, high), "team", agents)
+        self.spec = GameSpec("toy/pull", (group,), "common" if together else "general-sum", horizon=1)
+        self.goal, self.together, self.agents = goal, together, agents
+
+    def _show(self, side: Array, reward: Array, over: bool) -> TimeStep:
+        shown = jnp.stack([jnp.full(self.agents, side), jnp.arange(self.agents) / self.agents], -1)
+        yes = jnp.asarray(over)
+        acting = {"pullers": jnp.full(self.agents, not over)}
+        return TimeStep({"pullers": shown}, {}, acting, {"pullers": reward}, yes, jnp.asarray(False))
+
+    def reset(self, key: Key[Array, ""]) -> tuple[Array, TimeStep]:
+        side = jnp.where(jax.random.bernoulli(key), 1.0, -1.0)
+        return side, self._show(side, jnp.zeros(self.agents), False)
+
+    def step(self, key: Key[Array, ""], side: Array, actions: dict[str, Array]) -> tuple[Array, TimeStep]:
+        moves = actions["pullers"][:, 0]
+        reached = jnp.full(self.agents, moves.sum()) if self.together else moves
+        return side, self._show(side, -jnp.square(reached - 1 - self.goal * side), True)

@@ -8,12 +8,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import rlax
 
 from algorithms.learners import DRIFT, SHARED, group_of, prepared, updated
-from ludus.algorithms.policy_gradient.mappo import MAPPO, huber
+from ludus.algorithms.policy_gradient.mappo import MAPPO
 from ludus.algorithms.policy_gradient.ppo import PPO, surrogate
 from toys import assert_close, assert_same, play
 
@@ -34,16 +33,6 @@ def test_the_surrogates_gradient_is_that_of_rlax():
     expected = jax.grad(lambda r: rlax.clipped_surrogate_pg_loss(r, advantage, 0.2))(ratio)
     assert (np.asarray(expected) == 0).any()
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-9)
-
-
-def test_the_huber_loss_is_that_of_optax():
-    """Oracle: optax.huber_loss, values and gradients."""
-    error = jnp.linspace(-30, 30, 41)
-    np.testing.assert_allclose(huber(error, 10.0), optax.huber_loss(error, delta=10.0), rtol=1e-6)
-    slope = lambda f: jax.grad(lambda e: f(e).sum())(error)
-    np.testing.assert_allclose(
-        slope(lambda e: huber(e, 10.0)), slope(lambda e: optax.huber_loss(e, delta=10.0)), rtol=1e-6
-    )
 
 
 @pytest.mark.parametrize(("algorithm", "scale"), [(PPO(), 0.5), (MAPPO(), 0.5)])

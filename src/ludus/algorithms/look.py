@@ -38,6 +38,26 @@ def unroll(
     return Everywhere(core, at(own.next, final), last), final
 
 
+def for_agents(
+    function: Callable[[Any, View], Everywhere],
+    parameters: Any,
+    own: View,
+    agents: int,
+    *,
+    independent: bool,
+    behind: int,
+) -> Everywhere:
+    """What `function(parameters, view)` gives for every agent of a group, with shared or independent parameters.
+
+    Its results have `behind` axes from the agent's on. In turn-based games rows of agents that do not act are the
+    mover's.
+    """
+    if not independent:
+        return function(parameters, own).map(lambda x: spread(x, agents, behind))
+    found: Everywhere = jax.vmap(function)(parameters, own.split())
+    return found.map(lambda x: jnp.moveaxis(x.squeeze(-behind), 0, -behind))
+
+
 def legal_actions(rollout: Rollout, group: GroupSpec) -> Everywhere | None:
     """`[…, agent, action]`, or None where everything is legal."""
     if rollout.groups[group.name].legal is None:

@@ -10,12 +10,14 @@ from ludus.algorithms.off_policy.sac import SAC
 from ludus.algorithms.off_policy.td3 import TD3
 from ludus.algorithms.per_team import PerTeam, parse
 from ludus.algorithms.policy_gradient.a2c import A2C
+from ludus.algorithms.policy_gradient.coma import COMA
 from ludus.algorithms.policy_gradient.mappo import MAPPO
 from ludus.algorithms.policy_gradient.ppo import PPO
 from ludus.algorithms.policy_gradient.reinforce import REINFORCE
 from ludus.algorithms.tabular.joint import CorrelatedQ, FriendOrFoeQ, MinimaxQ, NashQ
 from ludus.algorithms.tabular.q_learning import QLearning
 from ludus.algorithms.value.dqn import DQN, IQL
+from ludus.algorithms.value.pqn import PQN, PQNVDN
 from ludus.algorithms.value.qmix import QMIX
 from ludus.algorithms.value.qplex import QPLEX
 from ludus.algorithms.value.vdn import VDN
@@ -31,6 +33,9 @@ ALGORITHMS: dict[str, type[Any]] = {
     "vdn": VDN,
     "qmix": QMIX,
     "qplex": QPLEX,
+    "pqn": PQN,
+    "pqn-vdn": PQNVDN,
+    "coma": COMA,
     "ddpg": DDPG,
     "td3": TD3,
     "sac": SAC,

@@ -31,11 +31,13 @@ class ActorNetwork(eqx.Module):
     def init(
         group: GroupSpec, network: Network, *, stochastic: bool, agent_ids: bool = False, key: Key[Array, ""]
     ) -> ActorNetwork:
-        """Small last weights, so that the first actions are nearly the box's middle."""
+        """Small last weights for boxes, so that the first actions are nearly the middle. Not so for discrete actions:
+        messages that are answered a little, if at random, may come to mean something."""
         key_torso, key_head = jax.random.split(key)
         torso = Torso.init(group.observation.shape, network, agents=group.size if agent_ids else 0, key=key_torso)
         outputs = group.action.n if isinstance(group.action, Discrete) else group.action.size * (1 + stochastic)
-        return ActorNetwork(torso, Linear.init(feature_size(torso), outputs, key=key_head, scale=0.01))
+        scale = 1.0 if isinstance(group.action, Discrete) else 0.01
+        return ActorNetwork(torso, Linear.init(feature_size(torso), outputs, key=key_head, scale=scale))
 
     def __call__(
         self, observation: Shaped[Array, "..."], agent: Int[Array, "..."] | None = None

@@ -144,4 +144,4 @@ class Squashed(eqx.Module):
         return Gaussian(self.mean, self.log_std).log_prob(u) - slope.sum(-1)
 
 
-Distribution = Categorical | Gaussian
+Distribution = Categorical | Gaussian  # of policies whose entropy is known

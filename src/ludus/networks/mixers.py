@@ -36,28 +36,46 @@ class Sum(eqx.Module):
         return chosen.sum(-1)
 
 
-class Monotone(eqx.Module):
-    """QMIX (Rashid et al. 2018): a two-layer network whose weights are the sizes of linear functions of the state.
+class Hyper(eqx.Module):
+    """The state to weights of a mixer: linear, or with one hidden layer."""
 
-    Biases are free; the last one is a two-layer value of the state.
+    hidden: Linear | None
+    out: Linear
+
+    @staticmethod
+    def init(state: int, outputs: int, hidden: int, *, key: Key[Array, ""]) -> Hyper:
+        """`hidden` units, or none for 0."""
+        key_hidden, key_out = jax.random.split(key)
+        inside = Linear.init(state, hidden, key=key_hidden) if hidden else None
+        return Hyper(inside, Linear.init(hidden or state, outputs, key=key_out, scale=1.0))
+
+    def __call__(self, state: Float[Array, "*batch state"]) -> Float[Array, "*batch out"]:
+        return self.out(state if self.hidden is None else jax.nn.relu(self.hidden(state)))
+
+
+class Monotone(eqx.Module):
+    """QMIX (Rashid et al. 2018): a two-layer network whose weights are the sizes of functions of the state.
+
+    Those functions have one hidden layer of `hyper` units, or none. Biases are free; the last one is a two-layer value
+    of the state.
     """
 
-    first: Linear
+    first: Hyper
     first_bias: Linear
-    second: Linear
+    second: Hyper
     value_hidden: Linear
     value: Linear
     width: int = eqx.field(static=True)
 
     @staticmethod
-    def init(agents: int, state: int, *, width: int = 32, key: Key[Array, ""]) -> Monotone:
+    def init(agents: int, state: int, *, width: int = 32, hyper: int = 0, key: Key[Array, ""]) -> Monotone:
         """For so many agents and state features."""
         keys = jax.random.split(key, 5)
         make = lambda k, outputs, inputs=state: Linear.init(inputs, outputs, key=k, scale=1.0)
         return Monotone(
-            make(keys[0], agents * width),
+            Hyper.init(state, agents * width, hyper, key=keys[0]),
             make(keys[1], width),
-            make(keys[2], width),
+            Hyper.init(state, width, hyper, key=keys[2]),
             make(keys[3], width),
             make(keys[4], 1, width),
             width,

@@ -103,7 +103,7 @@ class IndependentPolicy(Acts):
         """As of one policy: the agent axis is the last of `batch`."""
         return self.stack.torso.initial_memory(batch)
 
-    def decide(self, distribution: Distribution, memory: Memory, key: Key[Array, ""] | None, explore: bool) -> Decision:
+    def decide(self, distribution: Any, memory: Memory, key: Key[Array, ""] | None, explore: bool) -> Decision:
         """As one policy does."""
         return self.stack.decide(distribution, memory, key, explore)
 
@@ -115,7 +115,7 @@ class IndependentPolicy(Acts):
         *,
         explore: bool = True,
         agent: Int[Array, "..."] | None = None,
-    ) -> tuple[Distribution, Memory]:
+    ) -> tuple[Any, Memory]:
         """See `ludus.core.policy.Stochastic.distribution`; it is the same with and without exploring."""
         observation = jnp.asarray(observation)
         axis = observation.ndim - self.stack.torso.observation_rank - 1
@@ -130,8 +130,8 @@ class IndependentPolicy(Acts):
         else:
             row_axes = (None, None, None)
 
-        def logits(policy: Any, x: Array, mask: Array | None, h: Memory) -> tuple[Distribution, Memory]:
-            found: tuple[Distribution, Memory] = policy.distribution(x, mask, h, explore=explore)
+        def logits(policy: Any, x: Array, mask: Array | None, h: Memory) -> tuple[Any, Memory]:
+            found: tuple[Any, Memory] = policy.distribution(x, mask, h, explore=explore)
             return found
 
         # eqx.filter_vmap would also map static fields; the stack's arrays are all of its leaves.

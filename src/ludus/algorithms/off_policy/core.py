@@ -14,14 +14,13 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
+from ludus.algorithms.joint import as_vector, critic_size, relaxed
 from ludus.algorithms.off_policy.capabilities import misfit
 from ludus.algorithms.off_policy.hyperparameters import Hyperparameters
-from ludus.algorithms.off_policy.inference import Inferred, divergence, expected
-from ludus.algorithms.off_policy.joint import as_vector, critic_size, relaxed
-from ludus.algorithms.off_policy.models import Networks, Unit, distribution, outputs
-from ludus.algorithms.off_policy.objective import bootstrap, losses
+from ludus.algorithms.off_policy.inference import Inferred
+from ludus.algorithms.off_policy.models import Networks, Unit
+from ludus.algorithms.off_policy.objective import bootstrap, infer, losses
 from ludus.algorithms.replayed import Replayed
-from ludus.algorithms.view import moments
 from ludus.core.algorithm import Known, Learner, Metrics
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
@@ -143,43 +142,13 @@ class OffPolicyActorCritic(Replayed, Hyperparameters):
         """Remember the rollout, then learn from what is remembered."""
         learner, seen = self.remember(learner, rollout)
         spec: GameSpec = learner.shared["spec"].spec
-        units, ideas = self._infer(spec, learner.shared["units"], rollout)
+        units, ideas = infer(self, spec, learner.shared["units"], rollout)
         step = lambda state, sample, progress, key: self._gradient_step(spec, state[0], state[1], sample, progress, key)
         state = (units, learner.shared["updates"])
         enough, progress = seen >= self.warm_up, rollout.progress
         state, replay, metrics = self.practise(state, learner.per_env, enough, progress, step, key)
         shared = {**learner.shared, "units": state[0], "updates": state[1], "seen": seen, "progress": progress}
         return Learner(shared, replay), {**metrics, **ideas}
-
-    def _infer(self, spec: GameSpec, units: dict[str, Unit], rollout: Rollout) -> tuple[dict[str, Unit], Metrics]:
-        """Fit ideas of the others to the newest experience; how far they are from the truth."""
-        if not self.infer_others:
-            return units, {}
-        now, new, metrics = moments(rollout).now, {}, {}
-        for owner in spec.groups:
-            unit = units[owner.name]
-            assert unit.inferred is not None
-            ideas = unit.inferred.fit(
-                spec,
-                owner,
-                now,
-                rollout,
-                self.optimiser(),
-                entropy_weight=self.infer_entropy,
-                rate=self.learning_rate,
-                target_rate=self.target_rate,
-            )
-            new[owner.name] = Unit(**{**vars(unit), "inferred": ideas})
-            for group in spec.groups:
-                if group.name == owner.name and group.size == 1:
-                    continue
-                member = rollout.groups[group.name].extras.get("member")
-                actor, seen = units[group.name].networks.actor, now[group.name]
-                y = outputs(actor, group, seen.observation, member, independent=self.independent)
-                idea = expected(ideas.policies[group.name], group, seen)
-                kl = divergence(distribution(group, y, seen), idea, owner, group, self.noise)
-                metrics[f"{owner.name}/kl_of_{group.name}"] = kl
-        return new, metrics
 
     def _gradient_step(
         self,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from ludus.algorithms.off_policy.joint import as_vector, relaxed
+from ludus.algorithms.joint import as_vector, relaxed
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.rollout import Moment, Rollout
 from ludus.core.sharding import sum_over_shards

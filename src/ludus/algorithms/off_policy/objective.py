@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
+from ludus.algorithms.joint import as_vector, critic_input
 from ludus.algorithms.look import acting
-from ludus.algorithms.off_policy.joint import as_vector, critic_input
+from ludus.algorithms.off_policy.inference import divergence, expected
 from ludus.algorithms.off_policy.models import Networks, Unit, distribution, members, outputs, values
+from ludus.algorithms.owners import average, descend
 from ludus.algorithms.view import Everywhere, moments
 from ludus.core.algorithm import Metrics
 from ludus.core.game import GameSpec, GroupSpec
@@ -59,13 +61,35 @@ def bootstrap(
     return {name: Everywhere(now[name], following[name], None if last is None else last[name]) for name in now}
 
 
-def average(
-    x: Float[Array, "time env agent"], valid: Bool[Array, "time env agent"], *, independent: bool
-) -> Float[Array, ""]:
-    """This shard's part of the mean over valid entries; with independent parameters the sum of the agents' means."""
-    axes = (0, 1) if independent else None
-    count = jnp.maximum(sum_over_shards(valid.sum(axes, dtype=jnp.float32)), 1.0)
-    return (jnp.where(valid, x, 0.0).sum(axes) / count).sum()
+def infer(method: Any, spec: GameSpec, units: dict[str, Unit], rollout: Rollout) -> tuple[dict[str, Unit], Metrics]:
+    """Fit ideas of the others to the newest experience; how far they are from the truth."""
+    if not method.infer_others:
+        return units, {}
+    now, new, metrics = moments(rollout).now, {}, {}
+    for owner in spec.groups:
+        unit = units[owner.name]
+        assert unit.inferred is not None
+        ideas = unit.inferred.fit(
+            spec,
+            owner,
+            now,
+            rollout,
+            method.optimiser(),
+            entropy_weight=method.infer_entropy,
+            rate=method.learning_rate,
+            target_rate=method.target_rate,
+        )
+        new[owner.name] = Unit(**{**vars(unit), "inferred": ideas})
+        for group in spec.groups:
+            if group.name == owner.name and group.size == 1:
+                continue
+            member = rollout.groups[group.name].extras.get("member")
+            actor, seen = units[group.name].networks.actor, now[group.name]
+            y = outputs(actor, group, seen.observation, member, independent=method.independent)
+            idea = expected(ideas.policies[group.name], group, seen)
+            kl = divergence(distribution(group, y, seen), idea, owner, group, method.noise)
+            metrics[f"{owner.name}/kl_of_{group.name}"] = kl
+    return new, metrics
 
 
 def losses(
@@ -84,6 +108,7 @@ def losses(
     done = {g.name: as_vector(g.action, rollout.groups[g.name].action) for g in spec.groups}
     see = lambda mine: critic_input(spec, group, now, mine, done, central=method.central(group))
     mean = lambda x, valid: average(x, valid, independent=independent)
+    step = lambda p, g, s: descend(method.optimiser(), p, g, s, rate, independent=independent)
     per_agent = 1.0 / group.size if independent else 1.0
     moves = acting(rollout, group)
     target, valid = backups(own.reward, value, moves, rollout, discount=method.discount, steps=method.n_step)
@@ -95,7 +120,7 @@ def losses(
         return loss, {"critic_loss": loss * per_agent, "value": mean(q.mean(-1), valid) * per_agent}
 
     gradient, metrics = sum_over_shards(jax.grad(critic_loss, has_aux=True)(unit.networks.critic))
-    critic, critic_optimiser = advance(method, unit.networks.critic, gradient, unit.critic_optimiser, rate)
+    critic, critic_optimiser = step(unit.networks.critic, gradient, unit.critic_optimiser)
     drawn = own.extras.get("member")
     alpha = jnp.exp(unit.log_temperature)
 
@@ -112,7 +137,7 @@ def losses(
     def improve(unit: Unit) -> tuple[Unit, Metrics]:
         gradient, (score, found) = jax.grad(actor_loss, has_aux=True)(unit.networks.actor)
         gradient, found = sum_over_shards((gradient, found))
-        actor, optimiser = advance(method, unit.networks.actor, gradient, unit.actor_optimiser, rate)
+        actor, optimiser = step(unit.networks.actor, gradient, unit.actor_optimiser)
         networks = Networks(actor, critic)
         target = jax.tree.map(lambda t, n: t + method.target_rate * (n - t), unit.target, networks)
         log_alpha, alpha_optimiser = unit.log_temperature, unit.temperature_optimiser
@@ -120,7 +145,7 @@ def losses(
             excess = jax.lax.stop_gradient(score) + method.target_entropy(group)
             loss = lambda x: mean(-jnp.exp(x) * excess, own.acting)
             slope = sum_over_shards(jax.grad(loss)(log_alpha))
-            log_alpha, alpha_optimiser = advance(method, log_alpha, slope, alpha_optimiser, rate)
+            log_alpha, alpha_optimiser = step(log_alpha, slope, alpha_optimiser)
             found["temperature"] = jnp.exp(log_alpha).mean()
         return Unit(networks, target, optimiser, critic_optimiser, log_alpha, alpha_optimiser, unit.inferred), found
 
@@ -136,10 +161,3 @@ def losses(
         unit, found = jax.lax.cond((updates + 1) % method.policy_every == 0, improve, wait, unit)
         found = {name: x * method.policy_every for name, x in found.items()}  # means over the steps that took place
     return unit, {**metrics, **found}
-
-
-def advance(method: Any, parameters: Any, gradient: Any, state: Any, rate: Array | float) -> tuple[Any, Any]:
-    """One step of Adam; with independent parameters, of every agent's own."""
-    update = method.optimiser().update
-    step, state = jax.vmap(update)(gradient, state) if method.independent else update(gradient, state)
-    return jax.tree.map(lambda p, u: p - rate * u, parameters, step), state

@@ -7,8 +7,8 @@ from typing import Any
 
 from jaxtyping import Array, Key
 
+from ludus.algorithms.joint import action_size, as_vector
 from ludus.algorithms.off_policy.core import OffPolicyActorCritic
-from ludus.algorithms.off_policy.joint import action_size, as_vector
 from ludus.core.game import GroupSpec
 from ludus.core.spaces import Space
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
 from ludus.algorithms.policy_gradient.ppo import PPO
@@ -29,14 +30,8 @@ class MAPPO(PPO):
         target: Float[Array, "time env slot"],
     ) -> Float[Array, "time env slot"]:
         """Huber loss of the clipped or unclipped value, whichever is worse."""
-        loss = huber(value - target, self.huber)
+        loss = optax.losses.huber_loss(value - target, delta=self.huber)
         if self.clip_values:
             near = old_value + jnp.clip(value - old_value, -self.clip, self.clip)
-            loss = jnp.maximum(loss, huber(near - target, self.huber))
+            loss = jnp.maximum(loss, optax.losses.huber_loss(near - target, delta=self.huber))
         return loss
-
-
-def huber(error: Float[Array, "..."], width: float) -> Float[Array, "..."]:
-    """Quadratic within `width`, linear beyond."""
-    size = jnp.abs(error)
-    return jnp.where(size <= width, 0.5 * jnp.square(error), width * (size - 0.5 * width))

@@ -8,8 +8,8 @@ from ludus.core.game import GameSpec
 from ludus.core.spaces import Discrete
 
 
-def misfit(method: Any, spec: GameSpec, num_envs: int) -> str | None:
-    """Why a `ValueLearner` cannot learn this game with so many environments per device, and what would fit."""
+def misfit(method: Any, spec: GameSpec) -> str | None:
+    """Why a learner of action values cannot learn this game, and what would fit."""
     name = type(method).__name__
     for group in spec.groups:
         if not isinstance(group.action, Discrete):
@@ -21,6 +21,13 @@ def misfit(method: Any, spec: GameSpec, num_envs: int) -> str | None:
             return f"{name} mixes the values of team mates, and those of {spec.name} are rivals; dqn fits"
         if method.quantiles > 1:
             return f"{name} mixes expected values; quantiles are dqn's"
+    if method.agent_ids and method.parameters == "independent":
+        return "agent_ids tell agents with shared parameters apart; with parameters=independent they must be off"
+    return None
+
+
+def misfit_replay(method: Any, num_envs: int) -> str | None:
+    """Why a `ValueLearner` cannot work with so many environments per device."""
     if method.n_step > 1 and method.trace > 0:
         return "n_step and trace are two ways of looking ahead; leave one at its default"
     if method.n_step > method.rollout_length:
@@ -33,6 +40,4 @@ def misfit(method: Any, spec: GameSpec, num_envs: int) -> str | None:
         return f"batch_size={method.batch_size} and {num_envs} environments per device must divide one another"
     if method.capacity < num_envs * method.rollout_length:
         return f"capacity={method.capacity} does not hold one rollout of {num_envs * method.rollout_length} steps"
-    if method.agent_ids and method.parameters == "independent":
-        return "agent_ids tell agents with shared parameters apart; with parameters=independent they must be off"
     return None

@@ -1,4 +1,4 @@
-"""What DQN, VDN, QMIX and QPLEX share: replay, targets, gradient steps. Subclasses say how values are mixed.
+"""What all learners of action values share: networks, mixers, policies. Subclasses say how values are mixed.
 
 Learning happens in *units*: a group whose agents learn for themselves, or a team whose agents' values are mixed into
 one. A unit has its networks, its mixer, its target and its optimiser; units never share.
@@ -13,19 +13,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Key
 
 from ludus.algorithms.look import state_size
-from ludus.algorithms.replayed import Replayed
 from ludus.algorithms.value.capabilities import misfit
 from ludus.algorithms.value.hyperparameters import Hyperparameters
-from ludus.algorithms.value.objective import Models, losses, targets
-from ludus.core.algorithm import Known, Learner, Metrics
+from ludus.algorithms.value.objective import Models
+from ludus.core.algorithm import Known, Learner
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
-from ludus.core.rollout import Rollout
-from ludus.core.sharding import sum_over_shards
-from ludus.learning.replay import Sample
 from ludus.networks.build import architecture
 from ludus.networks.mixers import Mixer
 from ludus.networks.policy import IndependentPolicy
@@ -41,10 +37,17 @@ class Unit(eqx.Module):
 
 
 @dataclass(frozen=True)
-class ValueLearner(Replayed, Hyperparameters):
+class ValueCore(Hyperparameters):
     """See the module."""
 
     mixes = False  # whether a team's values are mixed
+
+    # What only learners from replay choose.
+    double = False
+    quantiles = 1
+    n_step = 1
+    burn_in = 0
+    huber = 0.0
 
     def mixer(self, agents: int, state: int, *, key: Key[Array, ""]) -> Mixer | None:
         """The mixer of a team of so many agents, for a state of so many features."""
@@ -52,7 +55,7 @@ class ValueLearner(Replayed, Hyperparameters):
 
     def check(self, spec: GameSpec, num_envs: int) -> str | None:
         """See `ludus.core.algorithm.Algorithm.check`."""
-        return misfit(self, spec, num_envs)
+        return misfit(self, spec)
 
     def units(self, spec: GameSpec) -> dict[str, list[GroupSpec]]:
         """The groups that learn together."""
@@ -62,7 +65,7 @@ class ValueLearner(Replayed, Hyperparameters):
         return {team: [group for group in spec.groups if group.team == team] for team in teams}
 
     def init(self, spec: GameSpec, num_envs: int, *, key: Key[Array, ""]) -> Learner:
-        """Fresh parameters; the replay comes with `make_room`."""
+        """Fresh parameters."""
         units = {}
         for i, (name, groups) in enumerate(self.units(spec).items()):
             keys = jax.random.split(jax.random.fold_in(key, i), len(groups) + 1)
@@ -71,7 +74,7 @@ class ValueLearner(Replayed, Hyperparameters):
             if self.mixes:
                 mixer = self.mixer(sum(g.size for g in groups), state_size(spec, groups), key=keys[0])
             models = Models(networks, mixer)
-            units[name] = Unit(models, jax.tree.map(jnp.copy, models), self._optimiser().init(models))
+            units[name] = Unit(models, jax.tree.map(jnp.copy, models), self.optimiser().init(models))
         count = jnp.zeros((), jnp.int32)
         return Learner({"spec": Known(spec), "units": units, "updates": count, "progress": jnp.zeros(())})
 
@@ -81,7 +84,8 @@ class ValueLearner(Replayed, Hyperparameters):
         )
         return jax.vmap(make)(jax.random.split(key, group.size)) if self.parameters == "independent" else make(key)
 
-    def _optimiser(self) -> optax.GradientTransformation:
+    def optimiser(self) -> optax.GradientTransformation:
+        """Clipping, then Adam's direction."""
         return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=1e-5))
 
     def policy(self, learner: Learner) -> dict[str, Policy]:
@@ -112,36 +116,3 @@ class ValueLearner(Replayed, Hyperparameters):
             quantiles=self.quantiles,
             exploration=self.exploration,
         )
-
-    def update(self, learner: Learner, rollout: Rollout, *, key: Key[Array, ""]) -> tuple[Learner, Metrics]:
-        """Remember the rollout, then learn from what is remembered."""
-        learner, seen = self.remember(learner, rollout)
-        spec: GameSpec = learner.shared["spec"].spec
-        state = (learner.shared["units"], learner.shared["updates"])
-        step = lambda state, sample, progress, key: self._gradient_step(spec, state[0], state[1], sample, progress)
-        state, replay, metrics = self.practise(
-            state, learner.per_env, seen >= self.warm_up, rollout.progress, step, key
-        )
-        shared = {"spec": learner.shared["spec"], "units": state[0], "updates": state[1], "progress": rollout.progress}
-        return Learner(shared, replay), metrics
-
-    def _gradient_step(
-        self, spec: GameSpec, units: dict[str, Unit], updates: Int[Array, ""], sample: Sample, progress: Array
-    ) -> tuple[tuple, Array, Metrics]:
-        metrics: Metrics = {}
-        errors, new = [], {}
-        rate = self.learning_rate * (1.0 - progress if self.anneal else 1.0)
-        copy = (updates + 1) % self.target_every == 0
-        for name, groups in self.units(spec).items():
-            unit = units[name]
-            target = targets(self, unit.models, unit.target, sample.rollout, spec, groups)
-            loss = lambda m, g=groups, t=target: losses(self, m, sample, spec, g, t)
-            gradients, (error, own) = jax.grad(loss, has_aux=True)(unit.models)
-            gradients, own = sum_over_shards((gradients, own))
-            step, optimiser = self._optimiser().update(gradients, unit.optimiser)
-            models = jax.tree.map(lambda p, u: p - rate * u, unit.models, step)
-            moved = jax.tree.map(lambda t, m: jnp.where(copy, t + self.target_rate * (m - t), t), unit.target, models)
-            new[name] = Unit(models, moved, optimiser)
-            errors.append(error)
-            metrics.update({f"{name}/{k}": x for k, x in own.items()})
-        return (new, updates + 1), sum(errors[1:], errors[0]), metrics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ludus.algorithms.value.core import ValueLearner
+from ludus.algorithms.value.replay import ValueLearner
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float
 
-from ludus.algorithms.look import acting, join, joint_state, legal_actions, masked, spread, unroll
+from ludus.algorithms.look import acting, for_agents, join, joint_state, legal_actions, masked, unroll
 from ludus.algorithms.view import Everywhere, View, view
 from ludus.core.algorithm import Metrics
 from ludus.core.game import GameSpec, GroupSpec
@@ -73,9 +73,7 @@ def action_values(
     def values(network: QNetwork, own: View) -> Everywhere:
         return unroll(network.torso, own, rollout, own.memory, lambda g: g.observation)[0].map(network.read)
 
-    if not independent:
-        return values(network, own).map(lambda q: spread(q, group.size, 3))
-    return jax.vmap(values)(network, own.split()).map(lambda q: jnp.moveaxis(q.squeeze(-3), 0, -3))
+    return for_agents(values, network, own, group.size, independent=independent, behind=3)
 
 
 def targets(

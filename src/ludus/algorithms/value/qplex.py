@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Array, Key
 
-from ludus.algorithms.value.core import ValueLearner
+from ludus.algorithms.value.replay import ValueLearner
 from ludus.networks.mixers import Mixer, Plex
 
 

@@ -36,7 +36,7 @@ def relaxed(distribution: Categorical, key: Key[Array, ""]) -> Float[Array, "*le
     noisy = distribution.log_probs + jax.random.gumbel(key, distribution.log_probs.shape)
     soft = jax.nn.softmax(noisy)
     hard = jax.nn.one_hot(jnp.argmax(noisy, -1), soft.shape[-1])
-    return hard + soft - jax.lax.stop_gradient(soft)
+    return hard + (soft - jax.lax.stop_gradient(soft))
 
 
 def critic_size(spec: GameSpec, group: GroupSpec, *, central: bool) -> int:
