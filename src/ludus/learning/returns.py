@@ -53,6 +53,8 @@ def backups(
     backups, each of the returns before.
     """
     shape = reward.shape
+    # One step alone looks only at what follows it; left out here, its own value is never computed.
+    present = jnp.zeros_like(value.now) if shape[0] == 1 else value.now
     last = jnp.zeros((*shape, value.now.shape[-1]))
     known = jnp.zeros(shape, bool)
     if value.last is not None and rollout.last_time is not None:
@@ -77,7 +79,7 @@ def backups(
         return jnp.where(found.valid, found.target, now), found.valid
 
     every = jax.vmap(once, in_axes=-1, out_axes=(-1, None))
-    target, valid = every(value.now, value.next, last)
+    target, valid = every(present, value.next, last)
     for _ in range(steps - 1):
         target, valid = every(target, value.next, last)
     return target, valid

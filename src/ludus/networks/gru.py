@@ -13,6 +13,8 @@ from jaxtyping import Array, Bool, Float, Key
 
 from ludus.networks.layers import Linear, orthogonal
 
+UNROLL = 2  # steps in one turn of a loop: on host cores a turn costs as much as the work of a small batch
+
 
 class GRU(eqx.Module):
     """h' = (1 − z) n + z h, with gates r, z and candidate n = tanh(x W_n + b_n + r (h U_n + c))."""
@@ -65,7 +67,14 @@ def _cell(x: Array, h: Array, recurrent: Array, bias: Array) -> tuple[Array, tup
 @jax.custom_vjp
 def _unroll(x: Array, h: Array, kept: Array, recurrent: Array, bias: Array) -> Array:
     """Unroll over [time, batch, 3 size] projected inputs; `kept` is 0 where memory is cleared first."""
-    return _unroll_forward(x, h, kept, recurrent, bias)[0]
+
+    def forward(h: Array, step: tuple[Array, Array]) -> tuple[Array, Array]:
+        x_t, kept_t = step
+        h, _ = _cell(x_t, h * kept_t, recurrent, bias)
+        return h, h
+
+    y: Array = jax.lax.scan(forward, h, (x, kept), unroll=UNROLL)[1]
+    return y
 
 
 def _unroll_forward(x: Array, h: Array, kept: Array, recurrent: Array, bias: Array) -> tuple[Array, tuple]:
@@ -75,7 +84,7 @@ def _unroll_forward(x: Array, h: Array, kept: Array, recurrent: Array, bias: Arr
         h_next, residuals = _cell(x_t, h, recurrent, bias)
         return h_next, (h_next, h, *residuals)
 
-    _, (y, h_before, gates, n, inner) = jax.lax.scan(forward, h, (x, kept))
+    _, (y, h_before, gates, n, inner) = jax.lax.scan(forward, h, (x, kept), unroll=UNROLL)
     return y, (h_before, gates, n, inner, kept, recurrent)
 
 
@@ -95,7 +104,7 @@ def _unroll_backward(residuals: tuple, dy: Array) -> tuple:
         return (dh * z + du @ transposed) * kept_t, (du, dn)
 
     steps = (dy, h_before, gates, n, inner, kept)
-    dh, (du, dn) = jax.lax.scan(backward, jnp.zeros_like(dy[0]), steps, reverse=True)
+    dh, (du, dn) = jax.lax.scan(backward, jnp.zeros_like(dy[0]), steps, reverse=True, unroll=UNROLL)
     dx = jnp.concatenate([du[..., : 2 * size], dn], axis=-1)
     d_recurrent = jnp.einsum("tbi,tbo->io", h_before, du)
     return dx, dh, None, d_recurrent, du[..., 2 * size :].sum((0, 1))

@@ -54,10 +54,7 @@ def bootstrap(
     key_now, key_next, key_last = jax.random.split(key, 3)
     following = at(seen.next, "next", key_next)
     last = None if seen.last is None else at(seen.last, "last", key_last)
-    if rollout.start.shape[0] == 1:  # one step looks at what follows it only
-        now = {name: jnp.zeros_like(x)[None] for name, x in following.items()}
-    else:
-        now = at(seen.now, "now", key_now)
+    now = at(seen.now, "now", key_now)
     return {name: Everywhere(now[name], following[name], None if last is None else last[name]) for name in now}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ludus.core.game import GameSpec
+from ludus.core.spaces import Discrete
 
 
 def misfit(method: Any, spec: GameSpec, num_envs: int) -> str | None:
@@ -39,4 +40,16 @@ def misfit(method: Any, spec: GameSpec, num_envs: int) -> str | None:
     if size % method.minibatches:
         fits = max(m for m in range(1, method.minibatches + 1) if size % m == 0)
         return f"{method.minibatches} minibatches do not divide {size} {unit}; {fits} would"
+    return None
+
+
+def misfit_coma(method: Any, spec: GameSpec) -> str | None:
+    """Why `COMA` cannot learn this game, and what would fit."""
+    for group in spec.groups:
+        if not isinstance(group.action, Discrete):
+            return f"COMA needs discrete actions, and those of group '{group.name}' are continuous; mappo fits"
+        if group.slots != group.size or group.rivals:
+            return f"COMA learns teams whose agents act at once, which {spec.name} does not have; ppo fits"
+    if method.agent_ids and method.parameters == "independent":
+        return "agent_ids tell agents with shared parameters apart; with parameters=independent they must be off"
     return None

@@ -14,13 +14,14 @@ from jaxtyping import Array, Float, Int, Key
 from ludus.algorithms.joint import action_size, as_vector, own_first
 from ludus.algorithms.look import acting, for_agents, legal_actions, unroll
 from ludus.algorithms.owners import average, descend
+from ludus.algorithms.policy_gradient.capabilities import misfit_coma
 from ludus.algorithms.view import Everywhere, View, central_input, central_size, moments, view
 from ludus.core.algorithm import Known, Learner, Metrics
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.rollout import Rollout
 from ludus.core.sharding import sum_over_shards
-from ludus.core.spaces import Box, Discrete
+from ludus.core.spaces import Box
 from ludus.learning.returns import backups
 from ludus.networks.build import architecture
 from ludus.networks.distributions import Categorical
@@ -70,24 +71,14 @@ class COMA:
 
     def check(self, spec: GameSpec, num_envs: int) -> str | None:
         """See `ludus.core.algorithm.Algorithm.check`."""
-        for group in spec.groups:
-            if not isinstance(group.action, Discrete):
-                return f"COMA needs discrete actions, and those of group '{group.name}' are continuous; mappo fits"
-            if group.slots != group.size or group.rivals:
-                return f"COMA learns teams whose agents act at once, which {spec.name} does not have; ppo fits"
-        if self.agent_ids and self.parameters == "independent":
-            return "agent_ids tell agents with shared parameters apart; with parameters=independent they must be off"
-        return None
+        return misfit_coma(self, spec)
 
     def init(self, spec: GameSpec, num_envs: int, *, key: Key[Array, ""]) -> Learner:
         """Fresh parameters for every group."""
-        groups = {}
+        groups, alone = {}, self.parameters == "independent"
         for i, group in enumerate(spec.groups):
-            make = lambda k, group=group: self._init_unit(spec, group, k)
-            own = jax.random.fold_in(key, i)
-            groups[group.name] = (
-                jax.vmap(make)(jax.random.split(own, group.size)) if self.parameters == "independent" else make(own)
-            )
+            make, own = lambda k, g=group: self._init_unit(spec, g, k), jax.random.fold_in(key, i)
+            groups[group.name] = jax.vmap(make)(jax.random.split(own, group.size)) if alone else make(own)
         return Learner({"spec": Known(spec), "groups": groups})
 
     def _init_unit(self, spec: GameSpec, group: GroupSpec, key: Key[Array, ""]) -> Unit:
@@ -170,14 +161,18 @@ class COMA:
         target, valid = backups(reward, value, moves, rollout, discount=self.discount, trace=self.trace)
         target, rate = target[..., 0], self.learning_rate * (1.0 - rollout.progress if self.anneal else 1.0)
 
+        alone = self.parameters == "independent"
+        mean = lambda x, valid: average(x, valid, independent=alone)
+        step = lambda p, g, state: descend(self._optimiser(), p, g, state, rate, independent=alone)
+
         def critic_loss(critic: QNetwork) -> tuple[Array, Array]:
             error = (self._values(critic, x.now) * mine.now).sum(-1) - target
-            return self._mean(0.5 * jnp.square(error), valid), self._mean(jnp.abs(error), valid)
+            return mean(0.5 * jnp.square(error), valid), mean(jnp.abs(error), valid)
 
         def critic_step(carry: tuple, _: None) -> tuple[tuple, Array]:
             critic, old, state = carry
             gradient, error = sum_over_shards(jax.grad(critic_loss, has_aux=True)(critic))
-            critic, state = self._advance(critic, gradient, state, rate)
+            critic, state = step(critic, gradient, state)
             return (critic, jax.tree.map(lambda o, n: o + self.target_rate * (n - o), old, critic), state), error
 
         carry = (unit.critic, unit.target, unit.critic_optimiser)
@@ -190,20 +185,12 @@ class COMA:
             chosen = Categorical(log_probs)
             gain = jax.lax.stop_gradient(advantage) * chosen.log_prob(action)
             entropy = chosen.entropy()
-            loss = self._mean(-gain - self.entropy_weight * entropy, moves.now)
-            return loss, {"policy_loss": self._mean(-gain, moves.now), "entropy": self._mean(entropy, moves.now)}
+            loss = mean(-gain - self.entropy_weight * entropy, moves.now)
+            return loss, {"policy_loss": mean(-gain, moves.now), "entropy": mean(entropy, moves.now)}
 
         gradient, metrics = sum_over_shards(jax.grad(policy_loss, has_aux=True)(unit.policy))
-        policy, policy_state = self._advance(unit.policy, gradient, unit.policy_optimiser, rate)
+        policy, policy_state = step(unit.policy, gradient, unit.policy_optimiser)
         return Unit(policy, critic, old, policy_state, critic_state), {**metrics, "absolute_error": error.mean()}
-
-    def _mean(self, x: Float[Array, "time env agent"], valid: Array) -> Float[Array, ""]:
-        return average(x, valid, independent=self.parameters == "independent")
-
-    def _advance(self, parameters: Any, gradient: Any, state: Any, rate: Array | float) -> tuple[Any, Any]:
-        return descend(
-            self._optimiser(), parameters, gradient, state, rate, independent=self.parameters == "independent"
-        )
 
 
 def counterfactual_advantage(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import equinox as eqx
@@ -34,7 +35,6 @@ class Targets(eqx.Module):
 
     value: Float[Array, "time env agent quantile"]
     valid: Bool[Array, "time env agent"]
-    count: Float[Array, ""]  # of valid ones, over all shards
 
 
 class Method(Protocol):
@@ -77,13 +77,17 @@ def action_values(
 
 
 def targets(
-    method: Method, models: Models, old: Models, rollout: Rollout, spec: GameSpec, groups: list[GroupSpec]
+    method: Method,
+    newest: list[Everywhere],
+    old: Models,
+    rollout: Rollout,
+    spec: GameSpec,
+    groups: list[GroupSpec],
 ) -> Targets:
-    """Backed-up values of the target networks, for the actions that the newest ones prefer where `double`."""
+    """Backed-up values of the target networks, for the actions that the newest values prefer where `double`."""
     values, moves = [], []
-    newest = look(method, models, rollout, spec, groups) if method.double else None
     for k, (group, valued) in enumerate(zip(groups, look(method, old, rollout, spec, groups), strict=True)):
-        chooser = newest[k] if newest is not None else valued
+        chooser = newest[k] if method.double else valued
         values.append(greedy_values(chooser, valued, legal_actions(rollout, group)))
         moves.append(acting(rollout, group))
     value, active = join(values), join(moves)
@@ -99,17 +103,22 @@ def targets(
         reward, value, active, rollout, discount=method.discount, trace=method.trace, steps=method.n_step
     )
     valid &= (jnp.arange(valid.shape[0]) >= method.burn_in)[:, None, None]
-    count = jnp.maximum(sum_over_shards(valid.sum(dtype=jnp.float32)), 1.0)
-    return Targets(jax.lax.stop_gradient(target), valid, count)
+    return Targets(jax.lax.stop_gradient(target), valid)
 
 
 def losses(
-    method: Method, models: Models, sample: Sample, spec: GameSpec, groups: list[GroupSpec], target: Targets
-) -> tuple[Array, tuple[Float[Array, " segment"], Metrics]]:
-    """A shard's part of the mean loss over known steps; each segment's error, and metrics."""
+    method: Method,
+    newest: list[Everywhere],
+    mixer: Mixer | None,
+    sample: Sample,
+    spec: GameSpec,
+    groups: list[GroupSpec],
+    target: Targets,
+) -> tuple[Float[Array, ""], tuple[Float[Array, " segment"], Metrics, Float[Array, ""]]]:
+    """The sum of losses over known steps; each segment's error, sums for metrics, and how many steps are known."""
     rollout = sample.rollout
     chosen, best = [], []
-    for group, values in zip(groups, look(method, models, rollout, spec, groups), strict=True):
+    for group, values in zip(groups, newest, strict=True):
         own, legal = rollout.groups[group.name], legal_actions(rollout, group)
         action = own.action if own.seat is None else jnp.broadcast_to(own.action, own.acting.shape)
         taken = jnp.take_along_axis(values.now, action[..., None, None], axis=-2).squeeze(-2)
@@ -117,16 +126,38 @@ def losses(
         chosen.append(jnp.where(own.acting[..., None], taken, 0.0))
         best.append(jnp.where(own.acting, top, 0.0))
     value = jnp.concatenate(chosen, -2)
-    if models.mixer is not None:
+    if mixer is not None:
         state = joint_state(rollout, spec, groups).now
-        value = models.mixer(value[..., 0], jnp.concatenate(best, -1), state)[..., None, None]
+        value = mixer(value[..., 0], jnp.concatenate(best, -1), state)[..., None, None]
     error = target.value.mean(-1) - value.mean(-1)
-    mean = lambda x: jnp.where(target.valid, x, 0.0).sum() / target.count
-    total = mean(penalty(method, value, target.value) * sample.weight[:, None])
+    over = lambda x: jnp.where(target.valid, x, 0.0).sum()
+    total = over(penalty(method, value, target.value) * sample.weight[:, None])
     size = jnp.where(target.valid, jnp.abs(error), 0.0)
     # A segment's priority is between its largest and its mean error (R2D2: Kapturowski et al. 2019).
     segment = jax.lax.stop_gradient(0.9 * size.max((0, 2)) + 0.1 * size.mean((0, 2)))
-    return total, (segment, {"loss": total, "value": mean(value.mean(-1)), "absolute_error": mean(jnp.abs(error))})
+    sums = {"loss": total, "value": over(value.mean(-1)), "absolute_error": over(jnp.abs(error))}
+    return total, (segment, sums, target.valid.sum(dtype=jnp.float32))
+
+
+def gradients(
+    method: Method,
+    models: Models,
+    sample: Sample,
+    spec: GameSpec,
+    groups: list[GroupSpec],
+    aim: Callable[[list[Everywhere]], Targets],
+) -> tuple[Models, Float[Array, " segment"], Metrics]:
+    """Of the mean loss over all shards' known steps; `aim` gives targets, and may look at the newest values for it."""
+
+    def loss(models: Models) -> tuple[Array, Any]:
+        newest = look(method, models, sample.rollout, spec, groups)
+        target = aim(jax.lax.stop_gradient(newest))
+        return losses(method, newest, models.mixer, sample, spec, groups, target)
+
+    slope, (error, sums, count) = jax.grad(loss, has_aux=True)(models)
+    slope, sums, count = sum_over_shards((slope, sums, count))  # one sum: devices wait for each other once
+    mean = lambda tree: jax.tree.map(lambda x: x / jnp.maximum(count, 1.0), tree)
+    return mean(slope), error, mean(sums)
 
 
 def penalty(

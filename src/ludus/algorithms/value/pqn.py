@@ -13,11 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from ludus.algorithms.value.core import Unit, ValueCore
-from ludus.algorithms.value.objective import losses, targets
+from ludus.algorithms.value.objective import Targets, gradients, look, targets
 from ludus.core.algorithm import Learner, Metrics
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.rollout import Rollout
-from ludus.core.sharding import sum_over_shards
 from ludus.learning.replay import Sample, by_env, by_time
 from ludus.networks.mixers import Mixer, Sum
 from ludus.networks.torso import Network
@@ -58,7 +57,8 @@ class PQN(ValueCore):
     def _learn(
         self, spec: GameSpec, groups: list[GroupSpec], unit: Unit, rollout: Rollout, key: Key[Array, ""]
     ) -> tuple[Unit, Metrics]:
-        target = targets(self, unit.models, unit.models, rollout, spec, groups)
+        newest = look(self, unit.models, rollout, spec, groups)
+        target = targets(self, newest, unit.models, rollout, spec, groups)
         rate = self.learning_rate * (1.0 - rollout.progress if self.anneal else 1.0)
         envs = rollout.start.shape[1]
         whole, backed, known = by_env(rollout), jnp.moveaxis(target.value, 1, 0), jnp.moveaxis(target.valid, 1, 0)
@@ -66,14 +66,10 @@ class PQN(ValueCore):
         def gradient_step(carry: tuple, index: Array) -> tuple[tuple, Metrics]:
             models, state = carry
             part: Any = by_time(jax.tree.map(lambda x: x[index], whole))
-            valid = jnp.moveaxis(known[index], 0, 1)
-            count = jnp.maximum(sum_over_shards(valid.sum(dtype=jnp.float32)), 1.0)
-            here = type(target)(jnp.moveaxis(backed[index], 0, 1), valid, count)
+            here = Targets(jnp.moveaxis(backed[index], 0, 1), jnp.moveaxis(known[index], 0, 1))
             sample = Sample(part, jnp.ones(index.shape), index, index)
-            loss = lambda m: losses(self, m, sample, spec, groups, here)
-            gradients, (_, metrics) = jax.grad(loss, has_aux=True)(models)
-            gradients, metrics = sum_over_shards((gradients, metrics))
-            step, state = self.optimiser().update(gradients, state)
+            slope, _, metrics = gradients(self, models, sample, spec, groups, lambda newest: here)
+            step, state = self.optimiser().update(slope, state)
             return (jax.tree.map(lambda p, u: p - rate * u, models, step), state), metrics
 
         def epoch(carry: tuple, key: Key[Array, ""]) -> tuple[tuple, Metrics]:

@@ -12,11 +12,10 @@ from ludus.algorithms.replayed import Replayed
 from ludus.algorithms.value.capabilities import misfit_replay
 from ludus.algorithms.value.core import Unit, ValueCore
 from ludus.algorithms.value.hyperparameters import ReplayHyperparameters
-from ludus.algorithms.value.objective import losses, targets
+from ludus.algorithms.value.objective import gradients, targets
 from ludus.core.algorithm import Learner, Metrics
 from ludus.core.game import GameSpec
 from ludus.core.rollout import Rollout
-from ludus.core.sharding import sum_over_shards
 from ludus.learning.replay import Sample
 
 
@@ -49,11 +48,9 @@ class ValueLearner(Replayed, ReplayHyperparameters, ValueCore):
         copy = (updates + 1) % self.target_every == 0
         for name, groups in self.units(spec).items():
             unit = units[name]
-            target = targets(self, unit.models, unit.target, sample.rollout, spec, groups)
-            loss = lambda m, g=groups, t=target: losses(self, m, sample, spec, g, t)
-            gradients, (error, own) = jax.grad(loss, has_aux=True)(unit.models)
-            gradients, own = sum_over_shards((gradients, own))
-            step, optimiser = self.optimiser().update(gradients, unit.optimiser)
+            aim = lambda newest, u=unit, g=groups: targets(self, newest, u.target, sample.rollout, spec, g)
+            slope, error, own = gradients(self, unit.models, sample, spec, groups, aim)
+            step, optimiser = self.optimiser().update(slope, unit.optimiser)
             models = jax.tree.map(lambda p, u: p - rate * u, unit.models, step)
             moved = jax.tree.map(lambda t, m: jnp.where(copy, t + self.target_rate * (m - t), t), unit.target, models)
             new[name] = Unit(models, moved, optimiser)
