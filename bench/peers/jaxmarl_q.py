@@ -85,11 +85,11 @@ def main() -> None:
         "cpu_count": os.cpu_count(),
     }
     if given.evaluate:
-        metrics = {k: float(v[-1]) for k, v in out["metrics"].items() if k.startswith("test_")}
+        found = next(x for x in out["runner_state"] if isinstance(x, dict) and "returned_episode_returns" in x)
+        metrics = {name: float(value) for name, value in found.items()}
         result["evaluation"] = metrics
         agents = 1 if given.smax else env.num_agents
-        if "test_returned_episode_returns" in metrics:
-            result["final_return"] = metrics["test_returned_episode_returns"] / agents
+        result["final_return"] = metrics["returned_episode_returns"] / agents
     print(json.dumps(result, indent=None if given.json else 1))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
 from ludus.core.errors import UsageError
 from ludus.core.payoffs import check_payoffs
@@ -36,7 +36,7 @@ def alpha_rank(
 
 
 def alpha_rank_symmetric(
-    matrix: Float[np.ndarray, "strategy strategy"],
+    matrix: Real[np.ndarray, "strategy strategy"] | list,
     *,
     alpha: float = 100.0,
     population: int = 50,

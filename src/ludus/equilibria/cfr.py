@@ -21,10 +21,10 @@ from ludus.equilibria.sequence_form import SequenceForm, Side, Strategies, value
 class CFRState(eqx.Module):
     """Per player."""
 
-    regret: tuple[Float[Array, "infoset slot"], ...]
-    strategy: tuple[Float[Array, "infoset slot"], ...]  # what the regrets say to play next
-    plan: tuple[Float[Array, " sequence"], ...]  # of `strategy`
-    total: tuple[Float[Array, " sequence"], ...]  # weighted sum of plans
+    regret: tuple[Float[Array, "_ _"], ...]
+    strategy: tuple[Float[Array, "_ _"], ...]  # what the regrets say to play next
+    plan: tuple[Float[Array, "_"], ...]  # of `strategy`
+    total: tuple[Float[Array, "_"], ...]  # weighted sum of plans
     iteration: Int[Array, ""]
 
 

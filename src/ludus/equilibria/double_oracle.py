@@ -25,7 +25,7 @@ MetaSolver = Callable[[Matrix], tuple[Mixture, Mixture]]
 class Restricted:
     """The game among the plans found so far."""
 
-    plans: list[Float[np.ndarray, "strategy sequence"]]  # for each player
+    plans: list[Float[np.ndarray, "_ _"]]  # for each player
     payoff: Matrix  # to player 0
     mixtures: list[Mixture]
     nash_conv: float  # of the mixtures, in the whole game

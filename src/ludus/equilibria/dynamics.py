@@ -76,8 +76,8 @@ def replicator(
     payoffs: Float[Array, "..."],
     start: Mixtures,
     iterations: int | Array,
-    step_size: float = 1e-2,
-    floor: float = 0.0,
+    step_size: float | Array = 1e-2,
+    floor: float | Array = 0.0,
     average: bool = False,
 ) -> Mixtures:
     """Replicator dynamics x' = x (q − x·q); with a `floor` γ > 0 projected onto x ≥ γ (Lanctot et al. 2017)."""
@@ -107,7 +107,7 @@ def project(x: Float[Array, " action"], floor: Float[Array, ""] | float) -> Floa
 
 
 @jax.jit
-def logit_qre(payoffs: Float[Array, "..."], temperature: float, iterations: int | Array = 100_000) -> Mixtures:
+def logit_qre(payoffs: Float[Array, "..."], temperature: float | Array, iterations: int | Array = 100_000) -> Mixtures:
     """The logit quantal response equilibrium of that temperature, by magnetic mirror descent with η = α/L².
 
     In zero-sum games convergence is linear; in general-sum games the fixed point that is found is one of several.
@@ -132,7 +132,7 @@ def logit_qre(payoffs: Float[Array, "..."], temperature: float, iterations: int 
 
 
 def mirror_step(
-    payoffs: Float[Array, "..."], play: Mixtures, temperature: float, step_size: float, magnet: Mixtures | None = None
+    payoffs: Float[Array, "..."], play: Mixtures, temperature: float | Array, step_size: float | Array, magnet: Mixtures | None = None
 ) -> Mixtures:
     """One simultaneous step of magnetic mirror descent: x' ∝ [x m^{ηα} exp(η q)]^{1/(1+ηα)} (Sokota et al. 2023)."""
     magnet = magnet if magnet is not None else uniform(payoffs)

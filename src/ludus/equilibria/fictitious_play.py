@@ -15,7 +15,7 @@ from ludus.equilibria.sequence_form import SequenceForm, Strategies
 class XFPState(eqx.Module):
     """The average plans so far, which count as `iteration` best responses."""
 
-    plan: tuple[Float[Array, " sequence"], ...]
+    plan: tuple[Float[Array, "_"], ...]
     iteration: Int[Array, ""]
 
 

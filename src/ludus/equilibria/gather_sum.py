@@ -17,7 +17,7 @@ class GatherSum(eqx.Module):
     Index n, one past the entries, stands for nothing: a zero.
     """
 
-    rounds: tuple[Int[Array, "row width"], ...]
+    rounds: tuple[Int[Array, "_ _"], ...]
 
     @staticmethod
     def of(segment: Int[np.ndarray, " entry"], segments: int) -> GatherSum:

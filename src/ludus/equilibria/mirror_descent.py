@@ -20,7 +20,7 @@ from ludus.equilibria.sequence_form import SequenceForm, Side, Strategies, value
 class MMDState(eqx.Module):
     """Log-probabilities `[infoset, slot]`, which stay exact where probabilities underflow."""
 
-    log_strategy: tuple[Float[Array, "infoset slot"], ...]
+    log_strategy: tuple[Float[Array, "_ _"], ...]
     iteration: Int[Array, ""]
 
 

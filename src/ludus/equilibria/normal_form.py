@@ -13,14 +13,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Real
 from scipy.optimize import linprog, minimize
 
 from ludus.core.errors import UsageError
 from ludus.core.payoffs import check_payoffs
 
-Matrix = Float[np.ndarray, "row column"]
-Mixture = Float[np.ndarray, " action"]
+Matrix = Real[np.ndarray, "row column"]
+Mixture = Float[np.ndarray, "_"]  # of any player, so that its length is nobody else's
 
 
 def solve_zero_sum(matrix: Matrix) -> tuple[Mixture, Mixture, float]:

@@ -29,9 +29,9 @@ class Side(eqx.Module):
     """One player's decisions."""
 
     legal: Bool[Array, "infoset slot"]
-    parents: tuple[Int[Array, " infoset"], ...]  # by level: the sequence before, as an index into the level above
+    parents: tuple[Int[Array, "_"], ...]  # by level: the sequence before, as an index into the level above
     children: tuple[GatherSum, ...]  # by level: values of information sets, added up by that sequence
-    others: tuple[Int[Array, "row width"], ...]  # the other players' sequences at outcomes, by own sequence
+    others: tuple[Int[Array, "_ _"], ...]  # the other players' sequences at outcomes, by own sequence
     payoff: Float[Array, "row width"]  # the player's own payoff there
     outcomes: GatherSum  # whose first round gave the rows of `others` and `payoff`
     infosets: Int[Array, " infoset"]  # which of the tree's these are
@@ -71,7 +71,7 @@ class Side(eqx.Module):
         total = table.sum(1, keepdims=True)
         return jnp.where(total > 0, table / jnp.where(total > 0, total, 1), behind(self.uniform(), table))
 
-    def gradient(self, plans: list[Float[Array, "sequence *batch"]]) -> Float[Array, "sequence *batch"]:
+    def gradient(self, plans: list[Float[Array, "_ *batch"]]) -> Float[Array, "sequence *batch"]:
         """What each sequence earns by itself while the others (in order, without this player) follow their plans."""
         value = self.payoff
         for index, plan in zip(self.others, plans, strict=True):

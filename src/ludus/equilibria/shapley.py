@@ -19,7 +19,7 @@ class Solution:
     """The value of each state to player 0, and both players' stationary strategies."""
 
     value: Float[np.ndarray, " state"]
-    strategies: tuple[Float[np.ndarray, "state action"], ...]
+    strategies: tuple[Float[np.ndarray, "_ _"], ...]
     residual: float  # of the last iteration; the error is at most residual · γ/(1 − γ)
     iterations: int
 
@@ -76,7 +76,7 @@ def mask_illegal(q: Float[Array, "*s row column"], own: Array, other: Array) -> 
 
 
 def policy_values(
-    game: StochasticGame, strategies: tuple[Float[np.ndarray, "state action"], ...], *, discount: float | None = None
+    game: StochasticGame, strategies: tuple[Float[np.ndarray, "_ _"], ...], *, discount: float | None = None
 ) -> Float[np.ndarray, "state player"]:
     """The exact discounted return of each state under stationary strategies, by a linear system."""
     gamma = game.discount if discount is None else discount

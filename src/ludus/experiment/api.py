@@ -138,10 +138,11 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     episodes: int = 100,
     seed: int = 0,
-    explore: bool = True,
+    explore: bool = False,
     against: Any = None,
 ) -> Evaluation:
-    """Evaluate policies (a dict by group, a run, its path, or "random"), alone or against others."""
+    """Evaluate policies (a dict by group, a run, its path, or "random"), alone or against others; greedy unless
+    `explore`."""
     configure()
     if isinstance(policies, str | Path) and policies != "random":
         policies = load(policies)

@@ -6,7 +6,7 @@ result grows with every agent's value (individual–global–max), so that every
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Key
 from ludus.networks.layers import Linear
 
 
+@runtime_checkable
 class Mixer(Protocol):
     """What a value-decomposition method adds to independent learners."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -37,6 +37,7 @@ class Targets(eqx.Module):
     valid: Bool[Array, "time env agent"]
 
 
+@runtime_checkable
 class Method(Protocol):
     """The hyperparameters that matter here; see `Hyperparameters`."""
 
