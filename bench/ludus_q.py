@@ -27,6 +27,7 @@ GRU = {
     "warm_up": 10_000,
     "target_every": 200,
     "max_grad_norm": 25.0,
+    "agent_ids": True,  # as the peer's wrapper appends them
     "network": Network(hidden=(64,), activation="relu", memory="gru", memory_size=64),
 }
 PLAIN = Network(hidden=(64, 64), activation="relu")
@@ -50,6 +51,7 @@ VARIANTS = {
             epochs=4,
             minibatches=16,
             max_grad_norm=1.0,
+            agent_ids=True,
             final_explore=0.1,
             network=Network(hidden=(256, 256), activation="relu", layer_norm=True),
         ),

@@ -37,6 +37,9 @@ class Sum(eqx.Module):
         return chosen.sum(-1)
 
 
+SMALL = 0.001  # of what gives weights at first: every agent counts little, so that early errors do not feed each other
+
+
 class Hyper(eqx.Module):
     """The state to weights of a mixer: linear, or with one hidden layer."""
 
@@ -48,7 +51,7 @@ class Hyper(eqx.Module):
         """`hidden` units, or none for 0."""
         key_hidden, key_out = jax.random.split(key)
         inside = Linear.init(state, hidden, key=key_hidden) if hidden else None
-        return Hyper(inside, Linear.init(hidden or state, outputs, key=key_out, scale=1.0))
+        return Hyper(inside, Linear.init(hidden or state, outputs, key=key_out, scale=SMALL))
 
     def __call__(self, state: Float[Array, "*batch state"]) -> Float[Array, "*batch out"]:
         return self.out(state if self.hidden is None else jax.nn.relu(self.hidden(state)))
