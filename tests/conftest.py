@@ -8,7 +8,7 @@ from jaxtyping import install_import_hook
 
 if os.environ.get("LUDUS_CHECK_SHAPES", "1") != "0":
     install_import_hook(
-        [f"ludus.{part}" for part in ("core", "learning", "networks", "equilibria", "algorithms")],
+        [f"ludus.{part}" for part in ("core", "learning", "networks", "equilibria")],
         "beartype.beartype",
     )  # before anything imports ludus
 

@@ -132,7 +132,11 @@ def logit_qre(payoffs: Float[Array, "..."], temperature: float | Array, iteratio
 
 
 def mirror_step(
-    payoffs: Float[Array, "..."], play: Mixtures, temperature: float | Array, step_size: float | Array, magnet: Mixtures | None = None
+    payoffs: Float[Array, "..."],
+    play: Mixtures,
+    temperature: float | Array,
+    step_size: float | Array,
+    magnet: Mixtures | None = None,
 ) -> Mixtures:
     """One simultaneous step of magnetic mirror descent: x' ∝ [x m^{ηα} exp(η q)]^{1/(1+ηα)} (Sokota et al. 2023)."""
     magnet = magnet if magnet is not None else uniform(payoffs)
