@@ -58,11 +58,12 @@ VARIANTS = {
         256,
         "mpe/simple_spread",
     ),
-    # One gradient step on 128 transitions for each 10 environment steps.
+    # One gradient step on 128 transitions for each 10 environment steps, as the peer's: here 6 after each step of 64.
     "dqn_cartpole": (
         DQN(
             learning_rate=2.5e-4,
             rollout_length=1,
+            updates=6,
             batch_size=128,
             capacity=10_000,
             warm_up=10_000,
@@ -71,7 +72,7 @@ VARIANTS = {
             explore_share=0.5,
             network=Network(hidden=(120, 84), activation="relu"),
         ),
-        8,
+        64,
         "gym/CartPole-v1",
     ),
 }

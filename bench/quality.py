@@ -37,7 +37,13 @@ TASKS: list[tuple[str, str, str]] = [
     ("ppo", "smax/3m", "win rate >= 0.95"),
     ("ppo", "smax/2s3z", "win rate >= 0.9"),
     ("dqn", "gym/CartPole-v1", "return >= 475"),
-    ("vdn", "mpe/simple_spread", ""),
+    ("pqn", "gym/CartPole-v1", ""),
+    ("ddpg", "gym/Pendulum-v1", "return >= -200"),
+    ("td3", "gym/Pendulum-v1", "return >= -200"),
+    ("sac", "gym/Pendulum-v1", "return >= -200"),
+    ("vdn", "mpe/simple_spread", "no worse than JaxMARL"),
+    ("qmix", "mpe/simple_spread", "no worse than JaxMARL"),
+    ("vdn", "lbf/8x8-2p-2f-coop", "return >= 0.45 per agent: 0.9 of all food"),
 ]
 
 

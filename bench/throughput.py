@@ -1,9 +1,11 @@
-"""Training throughput beside JaxMARL's PPO on MPE simple_spread: paired runs in one process mix, medians and ratios.
+"""Training throughput beside JaxMARL on MPE simple_spread, and DQN beside PyTorch: paired runs, medians and ratios.
 
     python bench/throughput.py [--pairs 5] [--only ippo_ff:16 …] [--checkout PATH] [--out FILE.json]
 
 Every figure is a whole process of its own, the two systems in turn. `--checkout` runs the peer's own loop from a
-work tree of its repository instead of the one written in `peers/jaxmarl_ppo.py` from its published hyperparameters.
+work tree of its repository instead of the one written in `peers/jaxmarl_ppo.py` from its published hyperparameters;
+the value learners (`qmix`, `vdn`, `iql`, `vdn_ff`, `pqn_vdn_ff`) need it. `dqn_cartpole` stands beside
+`peers/torch_dqn.py`.
 Also prints the floating-point rate that training reaches, as a share of what a matrix product reaches here.
 """
 
@@ -29,6 +31,17 @@ TASKS = {
     "ippo_rnn:16": ("ippo_rnn", 16, 40, 80, 1),
     "mappo_rnn:16": ("mappo_rnn", 16, 20, 40, 1),
     "seeds:10": ("ippo_ff", 16, 30, 60, 10),
+}
+
+
+# name -> updates of the peer, updates of Ludus; the same networks, batches and updates on both sides
+VALUE_TASKS = {
+    "qmix": (2000, 2000),
+    "vdn": (2000, 2000),
+    "iql": (2000, 2000),
+    "vdn_ff": (6000, 6000),
+    "pqn_vdn_ff": (12, 12),
+    "dqn_cartpole": (0, 10_000),
 }
 
 
@@ -70,13 +83,18 @@ def flops_per_step(variant: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--only", nargs="*", choices=TASKS, default=list(TASKS))
+    parser.add_argument("--only", nargs="*", choices=[*TASKS, *VALUE_TASKS])
     parser.add_argument("--checkout")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     peak, rows = peak_gflops(), []
     print(f"{date.today()}, Python {platform.python_version()}, matrix-product peak {peak:.0f} GFLOP/s")
-    for name in given.only:
+    chosen = given.only or [*TASKS, *(VALUE_TASKS if given.checkout else ["dqn_cartpole"])]
+    for name in chosen:
+        if name in VALUE_TASKS:
+            rows.append(summarise(name, name, value_pairs(name, given.pairs, given.checkout), peak))
+            print(json.dumps(rows[-1]), flush=True)
+            continue
         variant, envs, peer_updates, own_updates, seeds = TASKS[name]
         common = ["--variant", variant, "--num-envs", str(envs), "--seeds", str(seeds)]
         peer_extra = ["--checkout", given.checkout] if given.checkout else []
@@ -95,6 +113,23 @@ def main() -> None:
         print(json.dumps(row), flush=True)
     if given.out:
         given.out.write_text(json.dumps({"date": str(date.today()), "peak_gflops": peak, "rows": rows}, indent=1))
+
+
+def value_pairs(name: str, pairs: int, checkout: str | None) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Paired runs of a value learner."""
+    theirs, ours = VALUE_TASKS[name]
+    peers = HERE / "peers"
+    found = []
+    for _ in range(pairs):
+        if name == "dqn_cartpole":
+            peer = run(peers / "torch_dqn.py")
+        elif checkout is None:
+            sys.exit(f"{name} is timed beside the peer's own loop: give --checkout PATH")
+        else:
+            peer = run(peers / "jaxmarl_q.py", "--variant", name, "--checkout", checkout, "--updates", str(theirs))
+        found.append((run(HERE / "ludus_q.py", "--variant", name, "--updates", str(ours)), peer))
+        time.sleep(0.5)
+    return found
 
 
 def summarise(

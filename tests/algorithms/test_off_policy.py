@@ -84,7 +84,7 @@ def test_maddpg_shares_a_sum_between_agents_of_their_own():
 
 @pytest.mark.parametrize("kind", [DDPG, MADDPG])
 def test_discrete_actions_are_learned_by_straight_through_samples(kind):
-    program, state, _ = trained(kind(**QUICK), Drift(agents=2, horizon=4, masked=True, out=False), 6_000)
+    program, state, _ = trained(kind(**QUICK), Drift(agents=2, horizon=4, masked=True, out=False), 16_000)
     policy = program.policies(state)["walkers"]
     seen = jnp.array([[0.1, 1.0, 0.5], [-0.2, 1.0, 0.5]])
     legal = jnp.array([[True, True, True], [True, True, False]])

@@ -54,7 +54,8 @@ class Replayed:
     def remember(self, learner: Learner, rollout: Rollout) -> tuple[Learner, Array]:
         """The learner with this rollout in its replay; and how many environment steps it has seen."""
         replay: Replay = learner.per_env.push(one_step(rollout))
-        seen = replay.pushed[0] * replay.pushed.shape[0] * num_shards() * self.rollout_length
+        # In floating point: whole numbers of 32 bits would overflow after two thousand million steps.
+        seen = replay.pushed[0].astype(jnp.float32) * (replay.pushed.shape[0] * num_shards() * self.rollout_length)
         return Learner(learner.shared, replay), seen
 
     def practise(

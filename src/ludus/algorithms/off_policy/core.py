@@ -80,8 +80,9 @@ class OffPolicyActorCritic(Replayed, Hyperparameters):
             if self.infer_others:
                 ideas = Inferred.init(spec, group, self.network, self.optimiser(), key=key_ideas)
             units[group.name] = Unit(**{**vars(made), "inferred": ideas})
-        zero = jnp.zeros((), jnp.int32)
-        return Learner({"spec": Known(spec), "units": units, "updates": zero, "seen": zero, "progress": jnp.zeros(())})
+        zero = jnp.zeros(())
+        count = jnp.zeros((), jnp.int32)
+        return Learner({"spec": Known(spec), "units": units, "updates": count, "seen": zero, "progress": zero})
 
     def _init_unit(self, spec: GameSpec, group: GroupSpec, key: Key[Array, ""]) -> Unit:
         key_actor, key_critic = jax.random.split(key)
