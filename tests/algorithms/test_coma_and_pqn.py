@@ -64,8 +64,7 @@ def test_counterfactual_advantages_do_not_grow_noisier_with_more_agents():
     assert np.var(score[:, 0] * own[:, 0]) < 1e-6 < 1e-3 * shared  # the gradient's variance: none against N/16
 
 
-def test_the_critic_does_not_see_the_action_it_values():
-    """Changing an agent's own action changes which value is read, and nothing that is seen."""
+def test_the_critic_has_no_room_for_the_action_it_values():
     env = Drift(agents=3, horizon=4)
     method = COMA(rollout_length=6, network=SMALL)
     learner = method.init(env.spec, 4, key=jax.random.key(0))
@@ -88,7 +87,7 @@ def test_coma_walks_to_the_right(parameters, memory):
     np.testing.assert_array_equal(policy.act(seen, legal).action, [2, 1])
 
 
-def test_coma_gives_credit_in_a_stag_hunt_of_a_team():
+def test_coma_coordinates_a_team():
     program, state = trained(
         COMA(learning_rate=5e-3, rollout_length=8, agent_ids=True, network=SMALL),
         ludus.make("matrix/coordination"),

@@ -92,16 +92,13 @@ def test_two_step_game_qmix_finds_8_and_vdn_cannot():
 
 @pytest.mark.parametrize("kind", [VDN, QMIX])
 def test_climbing_is_beyond_sums_and_monotone_mixers(kind):
-    """The negative control: fitted on uniform data, sums prefer the safe corner (c, c), which pays 5, and monotone
-    mixers that or (b, c), which pays 6; the best joint action, (a, a), pays 11."""
+    """The negative control: fitted on uniform data, both prefer the safe corner (c, c), which pays 5."""
     algorithm = kind(**{**TWO_STEP, "rollout_length": 1, "anneal": True})
     _, state = trained(algorithm, ludus.make("matrix/climbing"), 40_000, seeds=3)
-    payoffs = np.array([[11, -30, 0], [-30, 7, 6], [0, 0, 5]])
     for k in range(3):
         network = models(state, k).networks["agents"]
         values = network.read(network.torso.step_core(jnp.ones((2, 1)), ())[0])[..., 0]
-        row, column = np.asarray(values.argmax(-1))
-        assert payoffs[row, column] in ((5,) if kind is VDN else (5, 6))
+        np.testing.assert_array_equal(values.argmax(-1), [2, 2])
 
 
 def test_qplex_represents_what_monotone_mixers_cannot():

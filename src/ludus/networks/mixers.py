@@ -51,7 +51,8 @@ class Hyper(eqx.Module):
         """`hidden` units, or none for 0."""
         key_hidden, key_out = jax.random.split(key)
         inside = Linear.init(state, hidden, key=key_hidden) if hidden else None
-        return Hyper(inside, Linear.init(hidden or state, outputs, key=key_out, scale=SMALL))
+        scale = SMALL if hidden else 1.0
+        return Hyper(inside, Linear.init(hidden or state, outputs, key=key_out, scale=scale))
 
     def __call__(self, state: Float[Array, "*batch state"]) -> Float[Array, "*batch out"]:
         return self.out(state if self.hidden is None else jax.nn.relu(self.hidden(state)))
