@@ -24,6 +24,7 @@ from ludus.core.game import Environment, GameSpec, GroupSpec, TimeStep
 from ludus.core.spaces import Box, Discrete
 from ludus.envs.registry import make, register
 from ludus.experiment.api import evaluate, load, load_policy, resume, train
+from ludus.experiment.league import league, open_league
 from ludus.experiment.solve import solve
 from ludus.experiment.train import Run
 from ludus.networks.torso import Network
@@ -63,9 +64,11 @@ __all__ = [
     "TimeStep",
     "UsageError",
     "evaluate",
+    "league",
     "load",
     "load_policy",
     "make",
+    "open_league",
     "register",
     "resume",
     "solve",

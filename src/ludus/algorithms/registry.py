@@ -12,11 +12,13 @@ from ludus.algorithms.per_team import PerTeam, parse
 from ludus.algorithms.policy_gradient.a2c import A2C
 from ludus.algorithms.policy_gradient.coma import COMA
 from ludus.algorithms.policy_gradient.mappo import MAPPO
+from ludus.algorithms.policy_gradient.mmd import MMD
 from ludus.algorithms.policy_gradient.ppo import PPO
 from ludus.algorithms.policy_gradient.reinforce import REINFORCE
 from ludus.algorithms.tabular.joint import CorrelatedQ, FriendOrFoeQ, MinimaxQ, NashQ
 from ludus.algorithms.tabular.q_learning import QLearning
 from ludus.algorithms.value.dqn import DQN, IQL
+from ludus.algorithms.value.nfsp import NFSP
 from ludus.algorithms.value.pqn import PQN, PQNVDN
 from ludus.algorithms.value.qmix import QMIX
 from ludus.algorithms.value.qplex import QPLEX
@@ -28,8 +30,10 @@ ALGORITHMS: dict[str, type[Any]] = {
     "a2c": A2C,
     "ppo": PPO,
     "mappo": MAPPO,
+    "mmd": MMD,
     "dqn": DQN,
     "iql": IQL,
+    "nfsp": NFSP,
     "vdn": VDN,
     "qmix": QMIX,
     "qplex": QPLEX,

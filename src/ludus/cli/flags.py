@@ -14,7 +14,7 @@ from ludus.algorithms.per_team import PerTeam
 from ludus.cli.parse import parse
 from ludus.core.errors import UsageError
 from ludus.envs.registry import make, option_types, options_of
-from ludus.experiment.config import Config, Settings, resolve
+from ludus.experiment.config import Config, resolve
 
 
 @dataclass(frozen=True)
@@ -53,40 +53,69 @@ def parse_train(arguments: list[str]) -> Given:
             raise UsageError("usage: ludus train ALGORITHM ENVIRONMENT [flags], e.g. ludus train ppo mpe/simple_spread")
     algorithm, environment = words
     rest = [a for a in arguments if a not in words] if "-h" in arguments or "--help" in arguments else arguments[2:]
-    rest = [_whole(a) for a in rest]
-    file = _value_of(rest, "--config")
+    file = value_of(rest, "--config")
     make(environment)  # a wrong name is refused before flags are looked at
     base, origin = resolve(algorithm, environment, file=None if file is None else Path(file))
+    asked = ask(
+        rest, f"train {algorithm} {environment}", _Command(), base.settings, base.algorithm, environment, base.options
+    )
+    config = Config(asked.algorithm, environment, asked.options, asked.settings)
+    for path in _leaves(config.to_dict()):
+        flag = path.removeprefix("algorithm.").removeprefix("settings.").replace("environment.", "env.")
+        if flag in asked.changed:
+            origin[path] = "flag"
+    command = asked.command
+    return Given(config, origin, command.run_dir, command.dry_run, command.json, command.quiet)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What flags say."""
+
+    command: Any
+    settings: Any
+    algorithm: Any
+    options: dict[str, Any]
+    changed: set[str]  # the flags that were given
+
+
+def ask(
+    arguments: list[str],
+    command_line: str,
+    command: Any,
+    settings: Any,
+    algorithm: Any,
+    environment: str,
+    given: dict[str, Any],
+) -> Asked:
+    """Parse flags over what stands in these dataclasses: the command's own, settings, every hyperparameter, options."""
+    arguments = [_whole(a) for a in arguments]
     kinds: list[tuple[str, Any, Any]] = []
-    for name, part in _parts(base.algorithm):
+    for name, part in _parts(algorithm):
         kinds.append((name, _flat(type(part)) if name == "algorithm" else type(part), part))
-    options = _options_class(environment, base.options)
+    options = _options_class(environment, given)
     fields: list[Any] = [
-        ("command", Annotated[_Command, tyro.conf.arg(name="")], dataclasses.field(default=_Command())),
-        ("settings", Annotated[Settings, tyro.conf.arg(name="")], dataclasses.field(default=base.settings)),
+        ("command", Annotated[type(command), tyro.conf.arg(name="")], dataclasses.field(default=command)),
+        ("settings", Annotated[type(settings), tyro.conf.arg(name="")], dataclasses.field(default=settings)),
     ]
     fields += [(name, kind, dataclasses.field(default=part)) for name, kind, part in kinds]
     if options is not None:
         fields.append(("env", type(options), dataclasses.field(default=options)))
-    parser = dataclasses.make_dataclass("Train", fields, frozen=True)
-    parsed: Any = parse(parser, rest, f"train {algorithm} {environment}")
-    changed = {a.split("=")[0].lstrip("-").replace("-", "_").removeprefix("no_") for a in rest if a.startswith("--")}
+    parser = dataclasses.make_dataclass("Flags", fields, frozen=True)
+    parsed: Any = parse(parser, arguments, command_line)
+    changed = {
+        a.split("=")[0].lstrip("-").replace("-", "_").removeprefix("no_") for a in arguments if a.startswith("--")
+    }
     found = {name: getattr(parsed, name) for name, _, _ in kinds}
-    new = PerTeam(found) if isinstance(base.algorithm, PerTeam) else found["algorithm"]
-    values = dict(base.options)
+    new = PerTeam(found) if isinstance(algorithm, PerTeam) else found.get("algorithm", algorithm)
+    values = dict(given)
     if options is not None:
         values |= {
             f.name: getattr(parsed.env, f.name)
             for f in dataclasses.fields(options)
-            if getattr(parsed.env, f.name) != options_of(environment)[f.name] or f.name in base.options
+            if getattr(parsed.env, f.name) != options_of(environment)[f.name] or f.name in given
         }
-    config = Config(new, environment, values, parsed.settings)
-    for path in _leaves(config.to_dict()):
-        flag = path.removeprefix("algorithm.").removeprefix("settings.").replace("environment.", "env.")
-        if flag in changed:
-            origin[path] = "flag"
-    command = parsed.command
-    return Given(config, origin, command.run_dir, command.dry_run, command.json, command.quiet)
+    return Asked(parsed.command, parsed.settings, new, values, changed)
 
 
 def _flat(kind: type) -> Any:
@@ -94,7 +123,9 @@ def _flat(kind: type) -> Any:
 
 
 def _parts(algorithm: Any) -> list[tuple[str, Any]]:
-    """What gets flags: the algorithm, or each team's under the team's name."""
+    """What gets flags: the algorithm, or each team's under the team's name; nothing where none learns."""
+    if not dataclasses.is_dataclass(algorithm):
+        return []
     return list(algorithm.teams.items()) if isinstance(algorithm, PerTeam) else [("algorithm", algorithm)]
 
 
@@ -105,7 +136,7 @@ def _whole(argument: str) -> str:
     return argument
 
 
-def _value_of(arguments: list[str], flag: str) -> str | None:
+def value_of(arguments: list[str], flag: str) -> str | None:
     for i, a in enumerate(arguments):
         if a == flag and i + 1 < len(arguments):
             return arguments[i + 1]

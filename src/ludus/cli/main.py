@@ -17,6 +17,8 @@ USAGE = """usage: ludus COMMAND [arguments]        (ludus COMMAND --help explain
   evaluate    evaluate RUN [--episodes N] [--against RUN2|random] [--json]
   report      report RUN [RUN …]: curves, tables, one HTML page
   render      render RUN: one episode as GIF or SVG
+  league      league PRESET ENVIRONMENT: populations, meta-solvers, matchmaking; league --help for its verbs
+  best-response  best-response RUN: how exploitable is a league's strategy?
   solve       solve GAME [--method M] [--iterations N] [--target-exploitability X] [--json]
 """
 
@@ -64,13 +66,14 @@ def _fail(text: str, code: int) -> int:
 
 def _leave(code: int, run: str) -> int:
     """End although a device program may still run in its thread."""
-    print(f"ludus: stopped; the newest checkpoint is kept, go on with: ludus resume {run}", file=sys.stderr, flush=True)
+    how = "ludus league resume" if os.path.exists(os.path.join(run, "league.toml")) else "ludus resume"
+    print(f"ludus: stopped; the newest checkpoint is kept, go on with: {how} {run}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(code)
 
 
 def _commands() -> dict[str, Callable[[list[str]], int]]:
-    from ludus.cli import games, results, solve, training
+    from ludus.cli import games, league, results, solve, training
 
     return {
         "list": games.list_command,
@@ -80,6 +83,8 @@ def _commands() -> dict[str, Callable[[list[str]], int]]:
         "evaluate": results.evaluate,
         "report": results.report,
         "render": results.render,
+        "league": league.league,
+        "best-response": league.best_response,
         "solve": solve.solve,
     }
 

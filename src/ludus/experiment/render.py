@@ -12,8 +12,8 @@ from ludus.core.errors import UsageError
 from ludus.envs.registry import make
 from ludus.experiment.api import load
 from ludus.experiment.evaluate import evaluation_key
+from ludus.runtime.cast import decide
 from ludus.runtime.evaluate import ENDLESS
-from ludus.runtime.rollout import decide
 
 
 def render_run(run_path: Path, out: Path | None, *, seed: int = 0, explore: bool = False) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Bool, Int, Key
 
 from ludus.core.sharding import num_shards, shard_index
 
@@ -19,7 +19,7 @@ class Reservoir(eqx.Module):
     """Items are trees of arrays; here every array leads with environment and slot."""
 
     items: Any
-    pushed: Int[Array, " env"]  # how many items were ever offered; the same for all
+    pushed: Int[Array, " env"]  # how many items were ever offered
 
     @staticmethod
     def empty(item: Any, envs: int, slots: int) -> Reservoir:
@@ -33,25 +33,32 @@ class Reservoir(eqx.Module):
         return int(jax.tree.leaves(self.items)[0].shape[1])
 
     @property
-    def filled(self) -> Int[Array, ""]:
-        """How many slots hold an item."""
-        return jnp.minimum(self.pushed[0], self.slots)
+    def filled(self) -> Int[Array, " env"]:
+        """How many slots of each environment hold an item."""
+        return jnp.minimum(self.pushed, self.slots)
 
-    def push(self, items: Any, key: Key[Array, ""]) -> Reservoir:
-        """Offer one item for each environment (arrays lead with it): the n-th is kept with probability slots / n."""
+    def push(self, items: Any, key: Key[Array, ""], where: Bool[Array, " env"] | None = None) -> Reservoir:
+        """Offer one item for each environment (of `where`, else all; arrays lead with it): its n-th item is kept with
+        probability slots / n."""
         envs = self.pushed.shape[0]
         place = shard_index() * envs + jnp.arange(envs)
         draw = lambda e, n: jax.random.randint(jax.random.fold_in(key, e), (), 0, n + 1)
         drawn = jax.vmap(draw)(place, self.pushed)
         at = jnp.where(self.pushed < self.slots, self.pushed, drawn)  # beyond the last slot: dropped
+        at = at if where is None else jnp.where(where, at, self.slots)
         put = lambda old, new: old.at[jnp.arange(envs), at].set(new, mode="drop")
-        return Reservoir(jax.tree.map(put, self.items, items), self.pushed + 1)
+        count = 1 if where is None else where.astype(self.pushed.dtype)
+        return Reservoir(jax.tree.map(put, self.items, items), self.pushed + count)
 
     def sample(self, size: int, key: Key[Array, ""]) -> Any:
-        """`size` items over all devices, uniform over what is kept; arrays lead with them."""
+        """`size` items over all devices, uniform over what this device keeps; arrays lead with them. There must be
+        some."""
         own, envs = size // num_shards(), self.pushed.shape[0]
         part = shard_index() * own + jnp.arange(own)
         draws = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(key, k), (2,)))(part)
-        env = jnp.minimum(((jnp.arange(own) + draws[:, 0]) * envs / own).astype(jnp.int32), envs - 1)
-        slot = jnp.minimum((draws[:, 1] * self.filled).astype(jnp.int32), self.filled - 1)
+        edges = jnp.cumsum(self.filled.astype(jnp.float32))  # environments by how much they hold, in even strata
+        point = (jnp.arange(own) + draws[:, 0]) * edges[-1] / own
+        env = jnp.minimum(jnp.searchsorted(edges, point, side="right"), envs - 1)
+        held = self.filled[env]
+        slot = jnp.minimum((draws[:, 1] * held).astype(jnp.int32), jnp.maximum(held - 1, 0))
         return jax.tree.map(lambda x: x[env, slot], self.items)

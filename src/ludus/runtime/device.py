@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -17,12 +17,13 @@ from jaxtyping import Array, Float, Int, Key
 
 from ludus.core.algorithm import Algorithm, Learner, Remembers
 from ludus.core.errors import UsageError
-from ludus.core.game import Environment
+from ludus.core.game import Environment, GameSpec
 from ludus.core.policy import Policy
 from ludus.core.sharding import ENV_AXIS
 from ludus.learning.replay import by_env
+from ludus.runtime.cast import Cast, Matches, Opposition
 from ludus.runtime.finite import CLEAN, first_bad
-from ludus.runtime.rollout import Actors, Episodes, collect, init_actors
+from ludus.runtime.rollout import Actors, Episodes, Policies, collect, init_actors
 from ludus.runtime.setup import compiler_options, free_memory
 
 SEED_AXIS = "seed"
@@ -46,11 +47,12 @@ class Report(eqx.Module):
     bad: dict[str, Int[Array, "..."]]
 
 
-def make_room(algorithm: Algorithm, learner: Learner, env: Environment, actors: Actors, num_envs: int) -> Learner:
+def make_room(
+    algorithm: Algorithm, learner: Learner, env: Environment, policies: Policies, actors: Actors, num_envs: int
+) -> Learner:
     """Let an algorithm that keeps experience make room for it."""
     if not isinstance(algorithm, Remembers):
         return learner
-    policies = algorithm.policy(learner)
     rollout = jax.eval_shape(lambda a: by_env(collect(env, policies, a, algorithm.rollout_length)[1]), actors)
     segment = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), rollout)
     return algorithm.make_room(learner, segment, num_envs)
@@ -58,7 +60,10 @@ def make_room(algorithm: Algorithm, learner: Learner, env: Environment, actors: 
 
 @dataclass(frozen=True)
 class Program:
-    """One algorithm learning one game: `init`, then `run` again and again."""
+    """One algorithm learning one game: `init`, then the compiled program again and again.
+
+    A learner that plays only some of a game's teams meets others: states then come with an `Opposition`.
+    """
 
     algorithm: Algorithm
     env: Environment
@@ -67,6 +72,7 @@ class Program:
     seeds: int = 1
     devices: int = 1
     on_nan: Literal["stop", "skip"] = "stop"
+    learns: tuple[str, ...] = ()  # the groups that the learner may play; empty: all
 
     def __post_init__(self) -> None:
         if self.num_envs < 1 or self.seeds < 1 or self.steps < 1:
@@ -83,9 +89,19 @@ class Program:
                 f"{name} learns from one transition after the other, so its environments cannot be split over "
                 f"{self.env_devices} devices; use one, or as many as divide the {self.seeds} seeds"
             )
-        problem = self.algorithm.check(self.env.spec, self.num_envs // self.env_devices)
+        problem = self.algorithm.check(self.spec, self.num_envs // self.env_devices)
         if problem:
             raise UsageError(problem)
+
+    @property
+    def spec(self) -> GameSpec:
+        """The game as the learner sees it."""
+        return self.env.spec.restrict(self.learns) if self.learns else self.env.spec
+
+    def policies_of(self, learner: Learner, frozen: dict[str, Any], matches: Matches | None) -> Policies:
+        """Who plays while one seed learns."""
+        own = self.algorithm.policy(learner)
+        return own if matches is None else Cast(own, frozen, matches, self.env.spec)
 
     @property
     def seed_devices(self) -> int:
@@ -127,6 +143,11 @@ class Program:
     def _spread(self, tree: Any, spec: P) -> Any:
         return jax.tree.map(lambda _: spec, tree)
 
+    def _opposition_specs(self, against: Opposition | None) -> Any:
+        if against is None:
+            return None
+        return Opposition(self._spread(against.frozen, P()), self._spread(against.matches, P(SEED_AXIS)))
+
     def _specs(self, state: TrainState) -> Any:
         both: Any = P(SEED_AXIS, ENV_AXIS)
         seed: Any = P(SEED_AXIS)
@@ -142,14 +163,41 @@ class Program:
         """Put a state, for example a restored one, onto the devices."""
         return jax.device_put(state, self.shardings(state))
 
-    def _fresh(self, key: Key[Array, ""]) -> TrainState:
+    def _fresh(self, key: Key[Array, ""], against: Opposition | None = None) -> TrainState:
         """The state of one seed before the first iteration."""
-        key_learner, key_env, key_loop = jax.random.split(key, 3)
-        learner = self.algorithm.init(self.env.spec, self.num_envs, key=key_learner)
+        key_learner, key_env = jax.random.split(key, 3)[:2]
+        learner = self.algorithm.init(self.spec, self.num_envs, key=key_learner)
         keys = jax.random.split(key_env, self.num_envs)
-        actors = init_actors(self.env, self.algorithm.policy(learner), keys)
-        learner = make_room(self.algorithm, learner, self.env, actors, self.num_envs)
+        policies = self._playing(learner, against)
+        actors = init_actors(self.env, policies, keys)
+        learner = make_room(self.algorithm, learner, self.env, policies, actors, self.num_envs)
+        return self._begun(learner, key, against)
+
+    def _playing(self, learner: Learner, against: Opposition | None) -> Policies:
+        return self.policies_of(learner, {} if against is None else against.frozen, against and against.matches)
+
+    def _begun(self, learner: Learner, key: Key[Array, ""], against: Opposition | None) -> TrainState:
+        """A learner at the beginning of its episodes."""
+        _, key_env, key_loop = jax.random.split(key, 3)
+        keys = jax.random.split(key_env, self.num_envs)
+        actors = init_actors(self.env, self._playing(learner, against), keys)
         return TrainState(learner, actors, key_loop, jnp.asarray(0, jnp.int32))
+
+    @cached_property
+    def fresh(self) -> Any:
+        """`fresh(keys, opposition)`: states of learners that know nothing, one for each key."""
+        axes = lambda against: None if against is None else Opposition(None, 0)  # type: ignore[arg-type]
+        one = lambda keys, against: jax.vmap(self._fresh, in_axes=(0, axes(against)))(keys, against)
+        return jax.jit(one)
+
+    @cached_property
+    def begin(self) -> Any:
+        """`begin(learners, keys, opposition)`: states of given learners, with new episodes."""
+        axes = lambda against: None if against is None else Opposition(None, 0)  # type: ignore[arg-type]
+        one = lambda learner, keys, against: jax.vmap(self._begun, in_axes=(0, 0, axes(against)))(
+            learner, keys, against
+        )
+        return jax.jit(one)
 
     def init(self, seed: int) -> TrainState:
         """The states of seeds `seed`, `seed + 1`, …; each depends on its own seed alone.
@@ -178,26 +226,33 @@ class Program:
                 f"for experience, and {free / gib:.1f} GiB are free; take less capacity, environments or seeds"
             )
 
-    def _iterate(self, state: TrainState, _: None) -> tuple[TrainState, Report]:
+    def _iterate(self, state: TrainState, against: Opposition | None) -> tuple[TrainState, Report]:
         """Rollout, then update: one seed, this device's environments."""
         key_next, key_update = jax.random.split(state.key)
-        total = self.calls * self.iterations_per_call
+        progress = state.iteration / (self.calls * self.iterations_per_call)
+        if against is not None:
+            begin, end = against.matches.progress
+            progress = begin + (end - begin) * progress
         actors, rollout, episodes = collect(
             self.env,
-            self.algorithm.policy(state.learner),
+            self._playing(state.learner, against),
             state.actors,
             self.algorithm.rollout_length,
-            progress=state.iteration / total,
+            progress=progress,
             skip=self.on_nan == "skip",
         )
-        learner, metrics = self.algorithm.update(state.learner, rollout, key=key_update)
+        algorithm: Any = self.algorithm
+        if against is not None and against.matches.settings:
+            algorithm = replace(algorithm, **against.matches.settings)
+        learner, metrics = algorithm.update(state.learner, rollout, key=key_update)
         bad = first_bad(rollout, self.num_envs) if self.on_nan == "stop" else {}
         state = TrainState(learner, actors, key_next, state.iteration + 1)
         return state, Report(episodes.total(), metrics, bad)
 
-    def _call(self, state: TrainState) -> tuple[TrainState, Report]:
+    def _call(self, state: TrainState, against: Opposition | None) -> tuple[TrainState, Report]:
         """Several iterations of one seed."""
-        state, report = jax.lax.scan(self._iterate, state, None, self.iterations_per_call)
+        iterate = lambda state, _: self._iterate(state, against)
+        state, report = jax.lax.scan(iterate, state, None, self.iterations_per_call)
         begin = jnp.arange(self.iterations_per_call, dtype=jnp.int32) * self.steps_per_iteration
         return state, Report(
             jax.tree.map(lambda x: x.sum(0), report.episodes),
@@ -205,32 +260,45 @@ class Program:
             jax.tree.map(lambda x: jnp.where(x == CLEAN, CLEAN, x + begin).min(0), report.bad),
         )
 
-    def _call_seeds(self, state: TrainState) -> tuple[TrainState, Report]:
+    def _call_seeds(self, state: TrainState, against: Opposition | None) -> tuple[TrainState, Report]:
         """This device's seeds: one after another on a host core, where small matrices gain nothing from batching;
         side by side on an accelerator."""
+
+        def call(one: tuple[TrainState, Matches | None]) -> tuple[TrainState, Report]:
+            met = None if against is None or one[1] is None else Opposition(against.frozen, one[1])
+            return self._call(one[0], met)
+
+        both = (state, None if against is None else against.matches)
         if self.seeds == self.seed_devices:
-            one = jax.tree.map(lambda x: x[0], state)
-            return jax.tree.map(lambda x: x[None], self._call(one))
-        if jax.default_backend() == "cpu":
-            return jax.lax.map(self._call, state)
-        return jax.vmap(self._call)(state)
+            return jax.tree.map(lambda x: x[None], call(jax.tree.map(lambda x: x[0], both)))
+        return jax.lax.map(call, both) if jax.default_backend() == "cpu" else jax.vmap(call)(both)
 
     @cached_property
     def _program(self) -> Any:
-        def whole(state: TrainState) -> tuple[TrainState, Report]:
+        def whole(state: TrainState, against: Opposition | None) -> tuple[TrainState, Report]:
             specs = self._specs(state)
-            report = P(SEED_AXIS)
             return jax.shard_map(
-                self._call_seeds, mesh=self.mesh, in_specs=(specs,), out_specs=(specs, report), check_vma=False
-            )(state)
+                self._call_seeds,
+                mesh=self.mesh,
+                in_specs=(specs, self._opposition_specs(against)),
+                out_specs=(specs, P(SEED_AXIS)),
+                check_vma=False,
+            )(state, against)
 
         return jax.jit(whole, donate_argnums=0)
 
-    def compile(self, state: TrainState) -> Any:
-        """Compile ahead of the first call; returns the compiled program for states like this."""
-        return self._program.lower(state).compile(compiler_options())
+    def compile(self, state: TrainState, against: Opposition | None = None) -> Any:
+        """Compile ahead of the first call; returns the compiled program for states (and opponents) like these."""
+        program = self._program.lower(state, against).compile(compiler_options())
+        return lambda state, against=None: program(state, against)
 
     def policies(self, state: TrainState, seed: int = 0) -> dict[str, Policy]:
-        """The policies of one seed, by its index."""
+        """What one seed, by its index, has learned to play: what it acts with, or what it settles on."""
         learner = jax.tree.map(lambda x: x[seed], Learner(state.learner.shared, ()))
-        return self.algorithm.policy(learner)
+        return settled(self.algorithm, learner)
+
+
+def settled(algorithm: Algorithm, learner: Learner) -> dict[str, Policy]:
+    """The policies that a learner stands for, which for some are not those that it learns with."""
+    found: dict[str, Policy] = getattr(algorithm, "settled", algorithm.policy)(learner)
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from ludus.core.game import Environment
-from ludus.runtime.rollout import Actors, Policies, decide, init_actors
+from ludus.runtime.cast import Pairing
+from ludus.runtime.rollout import Actors, Policies, init_actors, players
 from ludus.runtime.setup import compiler_options
 
 BATCH = 512  # episodes at once
@@ -35,19 +36,20 @@ class _Run(eqx.Module):
 
 
 def play(
-    env: Environment, policies: Policies, key: Key[Array, " env"], *, explore: bool
+    env: Environment, policies: Policies, key: Key[Array, " env"], *, explore: bool, pairing: Pairing | None = None
 ) -> tuple[dict[str, Float[Array, "env agent"]], Int[Array, " env"], Bool[Array, " env"]]:
-    """Play one episode in every environment: returns per agent, lengths, and whether each one ended."""
-    groups = env.spec.groups
+    """Play one episode in every environment: returns per agent, lengths, and whether each one ended.
+
+    Where `policies` are a cast, `pairing` says who plays in which environment.
+    """
+    groups, cast = env.spec.groups, players(policies)
     limit = env.spec.horizon or ENDLESS
 
     def step(run: _Run) -> _Run:
         actors = run.actors
         keys = jax.vmap(lambda k: jax.random.split(k, 2 + len(groups)))(actors.key)
         decisions = {
-            g.name: jax.vmap(lambda s, m, k, g=g: decide(policies[g.name], g, s, m, k, explore))(
-                actors.step, actors.memory[g.name], keys[:, 2 + i]
-            )
+            g.name: cast.decide(g, actors.step, actors.memory[g.name], keys[:, 2 + i], actors.pairing, explore)
             for i, g in enumerate(groups)
         }
         actions = {name: d.action for name, d in decisions.items()}
@@ -63,10 +65,13 @@ def play(
             start=jnp.zeros_like(actors.start),
             returns={name: total + gain(name) for name, total in actors.returns.items()},
             length=actors.length + alive,
+            pairing=actors.pairing,
         )
         return _Run(actors, alive & ~now.done, run.time + 1)
 
     first = init_actors(env, policies, key)
+    if pairing is not None:
+        first = replace(first, pairing=pairing)
     run = _Run(first, jnp.ones(key.shape[0], bool), jnp.asarray(0))
     run = jax.lax.while_loop(lambda r: r.running.any() & (r.time < limit), step, run)
     return run.actors.returns, run.actors.length, ~run.running

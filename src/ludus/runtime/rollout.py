@@ -13,9 +13,10 @@ from ludus.core.game import Environment, GroupSpec, TimeStep
 from ludus.core.policy import Decision, Memory, Policy
 from ludus.core.rollout import GroupRollout, Moment, Rollout
 from ludus.core.sharding import sum_over_shards
+from ludus.runtime.cast import Cast, Everybody, Pairing, Records
 from ludus.runtime.reset import reset_where
 
-Policies = dict[str, Policy]
+Policies = dict[str, Policy] | Cast  # one policy for each group, or a learner and those that it meets
 
 
 class Actors(eqx.Module):
@@ -28,6 +29,7 @@ class Actors(eqx.Module):
     start: Bool[Array, " env"]
     returns: dict[str, Float[Array, "env agent"]]  # of the running episode
     length: Int[Array, " env"]
+    pairing: Pairing | None = None  # who plays the running episode, where there are opponents
 
 
 class Episodes(eqx.Module):
@@ -38,6 +40,7 @@ class Episodes(eqx.Module):
     returns: dict[str, Float[Array, ""]]
     squares: dict[str, Float[Array, ""]]
     skipped: Float[Array, ""]
+    records: Records | None = None  # who beat whom, where there are opponents
 
     def total(self) -> Episodes:
         """Over all shards."""
@@ -50,6 +53,7 @@ class _Record(eqx.Module):
     step: TimeStep  # before the step
     start: Array
     decisions: dict[str, Decision]  # without memory
+    mine: dict[str, Array] | None  # which agents the learner plays; None: all
     reward: dict[str, Array]
     terminated: Array
     truncated: Array
@@ -63,8 +67,14 @@ class _Last(eqx.Module):
     step: TimeStep  # rows lead
 
 
+def players(policies: Policies) -> Cast | Everybody:
+    """Policies as those who play."""
+    return policies if isinstance(policies, Cast) else Everybody(dict(policies))
+
+
 def init_actors(env: Environment, policies: Policies, key: Key[Array, " env"]) -> Actors:
     """Begin an episode in every environment; environment e uses only `key[e]`."""
+    cast = players(policies)
     keys = jax.vmap(jax.random.split)(key)
     state, step = jax.vmap(env.reset)(keys[:, 0])
     envs = key.shape[0]
@@ -72,30 +82,12 @@ def init_actors(env: Environment, policies: Policies, key: Key[Array, " env"]) -
     return Actors(
         env=strong(state),
         step=strong(step),
-        memory={g.name: policies[g.name].initial_memory((envs, g.size)) for g in env.spec.groups},
+        memory={g.name: cast.memory(g, envs) for g in env.spec.groups},
         key=keys[:, 1],
         start=jnp.ones(envs, bool),
         returns={g.name: jnp.zeros((envs, g.size)) for g in env.spec.groups},
         length=jnp.zeros(envs, jnp.int32),
-    )
-
-
-def decide(
-    policy: Policy, group: GroupSpec, step: TimeStep, memory: Memory, key: Key[Array, ""] | None, explore: bool
-) -> Decision:
-    """One group's decision in one environment; memory is per agent, and only movers' changes."""
-    name = group.name
-    legal = step.legal.get(name)
-    seat = step.seat.get(name)
-    if seat is None:
-        return policy.act(step.observation[name], legal, memory, key=key, explore=explore)
-    mine = jax.tree.map(lambda m: m[seat], memory)
-    decision = policy.act(step.observation[name], legal, mine, key=key, explore=explore, agent=seat)
-    return Decision(
-        decision.action,
-        decision.log_prob,
-        jax.tree.map(lambda m, new: m.at[seat].set(new), memory, decision.memory),
-        decision.extras,
+        pairing=cast.begin(jnp.arange(envs, dtype=jnp.int32)),
     )
 
 
@@ -103,14 +95,13 @@ def play_step(
     env: Environment, policies: Policies, actors: Actors, last: _Last | None, time: Array, *, explore: bool, skip: bool
 ) -> tuple[Actors, _Last | None, _Record, Episodes]:
     """Step every environment once, with auto-reset. `skip` cuts episodes whose reward or observation is not finite."""
-    groups = env.spec.groups
+    groups, cast = env.spec.groups, players(policies)
     keys = jax.vmap(lambda k: jax.random.split(k, 3 + len(groups)))(actors.key)
     begin = actors.start
-    memory = {name: fresh_where(begin, policies[name], m) for name, m in actors.memory.items()}
+    pairing: Any = cast.draw(begin, actors.pairing, keys[:, 2])  # type: ignore[arg-type]
+    memory = {g.name: fresh_where(begin, cast, g, actors.memory[g.name]) for g in groups}
     decisions = {
-        g.name: jax.vmap(lambda s, m, k, g=g: decide(policies[g.name], g, s, m, k, explore))(
-            actors.step, memory[g.name], keys[:, 3 + i]
-        )
+        g.name: cast.decide(g, actors.step, memory[g.name], keys[:, 3 + i], pairing, explore)
         for i, g in enumerate(groups)
     }
     actions = {name: d.action for name, d in decisions.items()}
@@ -122,11 +113,13 @@ def play_step(
     done = step.done
     returns = {name: total + step.reward[name] for name, total in actors.returns.items()}
     length = actors.length + 1
-    episodes = _count_episodes(done & ~skipped, returns, length, skipped)
+    records = cast.record(done & ~skipped, returns, pairing)
+    episodes = _count_episodes(done & ~skipped, returns, length, skipped, records)
     record = _Record(
         step=actors.step,
         start=begin,
         decisions={name: Decision(d.action, d.log_prob, (), d.extras) for name, d in decisions.items()},
+        mine=None if pairing is None else {g.name: cast.mine(g, pairing) for g in groups},  # type: ignore[misc]
         reward=step.reward,
         terminated=step.terminated,
         truncated=step.truncated,
@@ -142,17 +135,17 @@ def play_step(
         start=done,
         returns={name: jnp.where(done[:, None], 0.0, total) for name, total in returns.items()},
         length=jnp.where(done, 0, length),
+        pairing=pairing,
     )
     return actors, last, record, episodes
 
 
-def fresh_where(begin: Bool[Array, " env"], policy: Policy, memory: Memory) -> Memory:
+def fresh_where(begin: Bool[Array, " env"], cast: Cast | Everybody, group: GroupSpec, memory: Memory) -> Memory:
     """Initial memory in the environments whose episode begins."""
     if not jax.tree.leaves(memory):
         return memory
-    shape = jax.tree.leaves(memory)[0].shape[:2]
     choose = lambda new, old: jnp.where(begin.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-    return jax.tree.map(choose, policy.initial_memory(shape), memory)
+    return jax.tree.map(choose, cast.memory(group, begin.shape[0]), memory)
 
 
 def _cut_bad(step: TimeStep) -> tuple[TimeStep, Array]:
@@ -175,7 +168,9 @@ def _cut_bad(step: TimeStep) -> tuple[TimeStep, Array]:
     return step, bad
 
 
-def _count_episodes(done: Array, returns: dict[str, Array], length: Array, skipped: Array) -> Episodes:
+def _count_episodes(
+    done: Array, returns: dict[str, Array], length: Array, skipped: Array, records: Records | None
+) -> Episodes:
     weight = done.astype(jnp.float32)
     means = {name: total.mean(-1) for name, total in returns.items()}
     pick = lambda x: jnp.sum(jnp.where(done, x, 0.0))
@@ -185,6 +180,7 @@ def _count_episodes(done: Array, returns: dict[str, Array], length: Array, skipp
         returns={name: pick(x) for name, x in means.items()},
         squares={name: pick(x * x) for name, x in means.items()},
         skipped=skipped.astype(jnp.float32).sum(),
+        records=records,
     )
 
 
@@ -228,7 +224,8 @@ def collect(
     skip: bool = False,
 ) -> tuple[Actors, Rollout, Episodes]:
     """Play `length` steps in every environment; the experience, and sums over the episodes that ended."""
-    memory = actors.memory
+    cast = players(policies)
+    memory = {name: cast.own_memory(m) for name, m in actors.memory.items()}
 
     def scan_step(carry: tuple[Actors, Any], time: Array) -> tuple[tuple[Actors, Any], tuple[_Record, Episodes]]:
         actors, last, record, episodes = play_step(env, policies, *carry, time, explore=explore, skip=skip)
@@ -238,18 +235,22 @@ def collect(
     (actors, last), (record, episodes) = jax.lax.scan(scan_step, (actors, last), jnp.arange(length, dtype=jnp.int32))
     groups = {}
     for g in env.spec.groups:
+        if g.name not in cast.own:
+            continue
         decision = record.decisions[g.name]
+        ours = None if record.mine is None else record.mine[g.name]
+        after = None if actors.pairing is None else cast.mine(g, actors.pairing)  # type: ignore[arg-type]
         groups[g.name] = GroupRollout(
             observation=record.step.observation[g.name],
             legal=record.step.legal.get(g.name),
-            acting=record.step.acting[g.name],
+            acting=_only(record.step.acting[g.name], ours),
             seat=record.step.seat.get(g.name),
             action=decision.action,
             log_prob=decision.log_prob,
             reward=record.reward[g.name],
             memory=memory[g.name],
-            next=_moment(actors.step, g.name),
-            last=None if last is None else _moment(last.step, g.name),
+            next=_moment(actors.step, g.name, after),
+            last=None if last is None else _moment(last.step, g.name, _at_last(ours, last.time)),
             extras=decision.extras,
         )
     rollout = Rollout(
@@ -264,5 +265,19 @@ def collect(
     return actors, rollout, jax.tree.map(lambda x: x.sum(0), episodes)
 
 
-def _moment(step: TimeStep, name: str) -> Moment:
-    return Moment(step.observation[name], step.legal.get(name), step.acting[name], step.seat.get(name), step.state)
+def _moment(step: TimeStep, name: str, ours: Array | None) -> Moment:
+    acting = _only(step.acting[name], ours)
+    return Moment(step.observation[name], step.legal.get(name), acting, step.seat.get(name), step.state)
+
+
+def _only(acting: Array, ours: Array | None) -> Array:
+    """Those who act and whom the learner plays: nobody learns from what others do."""
+    return acting if ours is None else acting & ours
+
+
+def _at_last(ours: Array | None, time: Int[Array, "row env"]) -> Array | None:
+    """Whom the learner played in episodes that were truncated."""
+    if ours is None:
+        return None
+    row: Array = ours[jnp.minimum(time, ours.shape[0] - 1), jnp.arange(time.shape[1])]
+    return row

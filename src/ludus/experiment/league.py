@@ -1,0 +1,399 @@
+"""A league as a run: configuration, directory, start, resume, and what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tomli_w
+
+from ludus.algorithms.registry import name_of
+from ludus.core.errors import UsageError, nearest
+from ludus.core.tree import GameTree, tree_of_payoffs
+from ludus.envs.registry import make
+from ludus.experiment.config import Config, Settings, check_ranges, merge, read_toml, resolve
+from ludus.experiment.interrupt import Interrupt, Interrupted
+from ludus.experiment.run_directory import versions
+from ludus.league.arena_device import DeviceArena
+from ludus.league.arena_exact import ExactArena
+from ludus.league.league import Generation, League, Plan
+from ludus.league.member import EXACT
+from ludus.league.presets import Choice, plan, preset, roles_of
+from ludus.league.ratings import ratings
+from ludus.league.stored import unpack
+from ludus.runtime.setup import configure
+from ludus.storage.files import write_atomically
+from ludus.storage.ledger import Ledger
+from ludus.storage.lock import DirectoryLock
+from ludus.storage.policy_store import PolicyStore
+
+CONFIG, LEDGER, POLICIES = "league.toml", "ledger.sqlite", "policies"
+
+
+@dataclass(frozen=True)
+class LeagueSettings:
+    """What a league needs besides its preset, its game and its oracle."""
+
+    generations: int = 10
+    """How many generations; each trains every member and is written as a whole."""
+    steps: int = 100_000
+    """Environment steps of every member in a generation."""
+    num_envs: int = 128
+    """Environments that run in parallel, of every member."""
+    seed: int = 0
+    """It fixes everything random."""
+    roles: Literal["auto", "shared", "separate"] = "auto"
+    """One population whose policies take every seat, or one for each team."""
+    meta_solver: str = ""
+    """How the meta-strategy is found: nash, uniform, last, fictitious-play, regret-matching, replicator,
+    projected-replicator, alpha-rank, ce, cce (default: the preset's)."""
+    games: int = 1000
+    """Episodes of each pair of frozen policies, where payoffs are not computed; 0: only those of training count."""
+    window: int = 0
+    """The meta-solver sees only so many of the newest policies of each role; 0: all."""
+    slots: int = 16
+    """Frozen policies that one generation's training has room for; more are made room for as they come."""
+    mains: int = 1
+    """Main agents of each role (alphastar, tstarbot, scc); members (pbt, at least 4); levels (psro --pipeline)."""
+    exploiters: Literal["all", "main", "none"] = "all"
+    """Which exploiters alphastar's league has."""
+    period: int = 2
+    """Generations before main agents freeze, and before exploiters may; they must after twice as many."""
+    rectified: bool = False
+    """PSRO: one best response for each policy that the meta-strategy plays, to those that it beats."""
+    pipeline: bool = False
+    """PSRO: several best responses at once, each to those below it too (P2SRO)."""
+    first: Literal["first", "uniform"] = "first"
+    """Where exact populations begin: everybody's first action, or uniform play."""
+    devices: int = 1
+    """Devices to spread members or environments over."""
+
+
+@dataclass(frozen=True)
+class LeagueConfig:
+    """A league, resolved."""
+
+    preset: str
+    environment: str
+    oracle: Any  # an algorithm, or EXACT
+    options: dict[str, Any] = field(default_factory=dict)
+    settings: LeagueSettings = field(default_factory=LeagueSettings)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as written to `league.toml`."""
+        plain = Config(self.oracle, self.environment, self.options).to_dict() if self.oracle != EXACT else None
+        return {
+            "preset": self.preset,
+            "environment": {"name": self.environment, **self.options},
+            "algorithm": {"name": EXACT} if plain is None else plain["algorithm"],
+            "settings": dataclasses.asdict(self.settings),
+        }
+
+
+def shipped(name: str, environment: str) -> dict[str, Any]:
+    """The shipped settings of a league preset in a game: `[PRESET."suite/name"]`, else `[PRESET.suite]`."""
+    file = resources.files("ludus.experiment") / "presets" / "league.toml"
+    tables = tomllib.loads(file.read_text()).get(name, {})
+    found: dict[str, Any] = tables.get(environment, tables.get(environment.partition("/")[0], {}))
+    return found
+
+
+def resolve_league(
+    name: str,
+    environment: str,
+    *,
+    oracle: str | None = None,
+    file: Path | None = None,
+    changes: dict[str, Any] | None = None,
+) -> LeagueConfig:
+    """Defaults, shipped presets (of the oracle, then of the league), a file, and `changes`, in this order.
+
+    Tables are `algorithm`, `environment` and `settings`.
+    """
+    layers = [shipped(name, environment), read_toml(file) if file else {}, changes or {}]
+    for layer in layers:
+        for table in layer:
+            if table not in ("preset", "algorithm", "environment", "settings"):
+                known = ["algorithm", "environment", "settings"]
+                raise UsageError(f"a league's configuration has no table [{table}]{nearest(table, known)}")
+    chosen = oracle
+    for layer in layers:
+        chosen = oracle or layer.get("algorithm", {}).get("name", chosen)
+    chosen = chosen or preset(name).oracle
+    preset(name)
+    settings = LeagueSettings()
+    options: dict[str, Any] = {}
+    algorithm: Any = EXACT
+    if chosen != EXACT:
+        base, _ = resolve(chosen, environment)
+        algorithm, options = base.algorithm, dict(base.options)
+        if base.settings.num_envs != Settings().num_envs:
+            settings = dataclasses.replace(settings, num_envs=base.settings.num_envs)
+    for layer in layers:
+        own = {k: v for k, v in layer.get("algorithm", {}).items() if k != "name"}
+        if own and algorithm != EXACT and layer.get("algorithm", {}).get("name", chosen) == chosen:
+            algorithm = merge(algorithm, own, "algorithm")
+        given = {k: v for k, v in layer.get("environment", {}).items() if k != "name"}
+        options |= given
+        settings = merge(settings, layer.get("settings", {}), "settings")
+    if algorithm != EXACT:
+        check_ranges(Config(algorithm, environment, options))
+    for number in ("generations", "steps", "num_envs", "slots", "mains", "period", "devices"):
+        if getattr(settings, number) < 1:
+            raise UsageError(f"settings.{number} must be at least 1, not {getattr(settings, number)}")
+    return LeagueConfig(name, environment, algorithm, options, settings)
+
+
+def tree_of(env: Any) -> GameTree | None:
+    """The tree of a game that has one."""
+    if hasattr(env, "tree"):
+        found: GameTree = env.tree
+        return found
+    if hasattr(env, "payoffs") and getattr(env, "rounds", 1) == 1:
+        return tree_of_payoffs(np.asarray(env.payoffs, float), env.spec.name)
+    return None
+
+
+@dataclass
+class LeagueRun:
+    """A league in its directory, or in memory; `run` goes on to its end."""
+
+    config: LeagueConfig
+    path: Path | None = None
+    watch: Callable[[Generation], None] | None = None
+    say: Callable[[str], None] = lambda text: None
+    read_only: bool = False
+    members: Callable[[dict[str, str], Choice], Plan] | None = None  # a plan of one's own instead of the preset's
+
+    @cached_property
+    def env(self) -> Any:
+        """The game."""
+        return make(self.config.environment, **self.config.options)
+
+    @cached_property
+    def roles(self) -> dict[str, str]:
+        """team -> role."""
+        return roles_of(self.env.spec, self.config.settings.roles, self._preset)
+
+    @property
+    def _preset(self) -> Any:
+        found = preset(self.config.preset)
+        exact = self.config.oracle == EXACT
+        return dataclasses.replace(found, roles="separate") if exact else found
+
+    @cached_property
+    def plan(self) -> Plan:
+        """Members and meta-solver."""
+        s = self.config.settings
+        choice = Choice(
+            self.config.oracle,
+            s.meta_solver,
+            s.games,
+            s.window,
+            s.mains,
+            s.exploiters,
+            s.rectified,
+            s.pipeline,
+            s.period,
+        )
+        return (self.members or (lambda roles, c: plan(self.config.preset, roles, c)))(self.roles, choice)
+
+    @cached_property
+    def store(self) -> PolicyStore:
+        """Policies by content."""
+        build = (lambda arrays, metadata, name: arrays) if self.config.oracle == EXACT else unpack
+        return PolicyStore(None if self.path is None else self.path / POLICIES, build)
+
+    @cached_property
+    def arena(self) -> Any:
+        """Where members learn and play."""
+        s = self.config.settings
+        if self.config.oracle == EXACT:
+            tree = tree_of(self.env)
+            if tree is None:
+                raise UsageError(
+                    f"{self.env.spec.name} has no tree to compute best responses in; take a learner: --oracle ppo"
+                )
+            return ExactArena(self.env.spec, tree, self.store, self.roles, s.first)
+        return DeviceArena(
+            self.env, self.store, self.roles, self.plan.members, s.steps, s.num_envs, s.seed, s.slots, s.devices
+        )
+
+    @cached_property
+    def league(self) -> League:
+        """Everything that the ledger says."""
+        ledger = Ledger(None if self.path is None else self.path / LEDGER, read_only=self.read_only)
+        s = self.config.settings
+        return League(
+            self.arena,
+            self.plan,
+            ledger,
+            self.store,
+            s.seed,
+            s.generations,
+            self.watch or (lambda generation: None),
+            self.say,
+        )
+
+    def run(self, interrupt: Interrupt | None = None) -> LeagueRun:
+        """Go on to the end. Raises `Interrupted` where a stop is asked for; whole generations are kept."""
+        work = (lambda task: task()) if interrupt is None else interrupt.run
+        work(self.league.resume)
+        while not self.league.done:
+            if interrupt is not None and interrupt.asked:
+                raise Interrupted(130)
+            work(self.league.advance)
+        return self
+
+    def begun(self) -> LeagueRun:
+        """Itself. Raises `UsageError` before the first generation."""
+        if self.league.generation < 0:
+            raise UsageError(f"{self.path} has no generation yet; go on with: ludus league resume {self.path}")
+        return self
+
+    def ratings(self) -> dict[str, dict[str, float]]:
+        """Of all frozen policies, by kind of rating."""
+        return ratings(self.league.population, self.league.table, self.env.spec.teams, self.roles)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As printed by `--json`."""
+        league = self.league
+        return {
+            "run": None if self.path is None else str(self.path),
+            "preset": self.config.preset,
+            "environment": self.config.environment,
+            "oracle": EXACT if self.config.oracle == EXACT else name_of(self.config.oracle),
+            "generation": league.generation,
+            "members": [dataclasses.asdict(e) for e in league.population],
+            "ratings": self.ratings(),
+            "meta_strategy": league.mixtures,
+            "joint": None if league.joint is None else [[list(p), w] for p, w in league.joint.items()],
+            "nash_conv": league.history[-1]["nash_conv"] if league.history else None,
+            "exploitability": _per_player(league.history[-1]["nash_conv"] if league.history else None, self.env.spec),
+            "history": [{k: h[k] for k in ("generation", "nash_conv", "steps", "policies")} for h in league.history],
+            "ledger": league.ledger.head,
+        }
+
+
+def _per_player(gap: float | None, spec: Any) -> float | None:
+    return None if gap is None else gap / len(spec.teams)
+
+
+def default_path(config: LeagueConfig) -> Path:
+    """A new name under `runs/`."""
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"league-{config.preset}-{config.environment}").strip("-")
+    base = Path("runs") / f"{name}-s{config.settings.seed}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, n = base, 1
+    while path.exists():
+        path, n = base.with_name(f"{base.name}-{n}"), n + 1
+    return path
+
+
+def run_league(
+    config: LeagueConfig,
+    path: Path | None,
+    *,
+    watch: Callable[[Generation], None] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> LeagueRun:
+    """Run a resolved league in a fresh directory."""
+    configure()
+    trial = LeagueRun(config)
+    trial.arena  # noqa: B018  refuse before anything is written
+    path = path or default_path(config)
+    lock = DirectoryLock(path)
+    try:
+        if (path / CONFIG).exists():
+            raise UsageError(f"{path} already holds a league; continue it with: ludus league resume {path}")
+        if (path / "config.toml").exists():
+            raise UsageError(f"{path} already holds a run of another kind")
+        write_atomically(path / "versions.json", json.dumps(versions(), indent=2).encode())
+        write_atomically(path / CONFIG, tomli_w.dumps(config.to_dict()).encode())
+        return _run(LeagueRun(config, path, watch, say))
+    finally:
+        lock.release()
+
+
+def resume_league(
+    path: Path,
+    *,
+    generations: int | None = None,
+    watch: Callable[[Generation], None] | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> LeagueRun:
+    """Go on with a league from its last whole generation, to `generations` if they are more than were planned."""
+    configure()
+    run = open_league(path)
+    lock = DirectoryLock(path)
+    try:
+        if generations is not None:
+            settings = dataclasses.replace(run.config.settings, generations=generations)
+            run = LeagueRun(dataclasses.replace(run.config, settings=settings), path)
+        run.watch, run.say, run.read_only = watch, say, False
+        run.league.ledger.verify()
+        return _run(run)
+    finally:
+        lock.release()
+
+
+def _run(run: LeagueRun) -> LeagueRun:
+    with Interrupt() as interrupt:
+        try:
+            return run.run(interrupt)
+        except Interrupted as stop:
+            stop.run = str(run.path)
+            raise
+
+
+def open_league(path: str | Path) -> LeagueRun:
+    """A league to read."""
+    configure()
+    path = Path(path)
+    if not (path / CONFIG).is_file():
+        kind = "an ordinary run" if (path / "config.toml").is_file() else "no league"
+        raise UsageError(f"{path} holds {kind} (there is no {CONFIG} in it)")
+    tables = read_toml(path / CONFIG)
+    try:
+        name, environment = tables["preset"], tables["environment"]["name"]
+        oracle = tables["algorithm"]["name"]
+    except (KeyError, TypeError) as error:
+        raise UsageError(f"{path / CONFIG} does not name its preset, environment and oracle") from error
+    changes = {k: tables[k] for k in ("algorithm", "environment", "settings")}
+    config = resolve_league(name, environment, oracle=oracle, changes=changes)
+    return LeagueRun(config, path, read_only=True)
+
+
+def league(
+    name: str,
+    environment: str,
+    *,
+    oracle: Any = None,
+    options: Mapping[str, Any] | None = None,
+    run_dir: str | Path | None = None,
+    watch: Callable[[Generation], None] | None = None,
+    **settings: Any,
+) -> LeagueRun:
+    """Run a league and return it.
+
+    `oracle` is an algorithm such as `PPO(entropy_weight=0.01)`, its name, or `"exact"`. `settings` are the fields of
+    `LeagueSettings`: generations, steps, meta_solver, … Without `run_dir` it is kept in memory alone.
+    """
+    configure()
+    changes = {"environment": dict(options or {}), "settings": settings}
+    given = oracle if isinstance(oracle, str | None) else name_of(oracle)
+    config = resolve_league(name, environment, oracle=given, changes=changes)
+    if oracle is not None and not isinstance(oracle, str):
+        config = dataclasses.replace(config, oracle=oracle)
+    if run_dir is None:
+        return LeagueRun(config, None, watch).run()
+    return run_league(config, Path(run_dir), watch=watch)
