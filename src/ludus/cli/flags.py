@@ -137,6 +137,7 @@ def _whole(argument: str) -> str:
 
 
 def value_of(arguments: list[str], flag: str) -> str | None:
+    """What stands behind a flag, before flags are parsed; None if it is not there."""
     for i, a in enumerate(arguments):
         if a == flag and i + 1 < len(arguments):
             return arguments[i + 1]

@@ -116,8 +116,8 @@ def _watch(generation: Any) -> None:
         most = ", ".join(f"{'/'.join(p)} {w:.2f}" for p, w in matches[:4]) + (", …" if len(matches) > 4 else "")
         print(f"    {member:<20} won {generation.scores[member]:.3f} against {most}", file=sys.stderr)
     for team, mixture in generation.mixtures.items():
-        most = sorted(mixture.items(), key=lambda x: -x[1])
-        text = ", ".join(f"{n} {w:.2f}" for n, w in most[:5]) + (", …" if len(most) > 5 else "")
+        played = sorted(mixture.items(), key=lambda x: -x[1])
+        text = ", ".join(f"{n} {w:.2f}" for n, w in played[:5]) + (", …" if len(played) > 5 else "")
         print(f"    {team:<20} plays {text}", file=sys.stderr)
     sys.stderr.flush()
 
@@ -132,9 +132,8 @@ def _finished(run: Any, *, as_json: bool, quiet: bool) -> int:
 
 
 def _summary(found: dict[str, Any]) -> None:
-    print(
-        f"{found['preset']} in {found['environment']}: generation {found['generation']}, {len(found['members'])} policies"
-    )
+    where = f"{found['preset']} in {found['environment']}"
+    print(f"{where}: generation {found['generation']}, {len(found['members'])} policies")
     for team, mixture in found["meta_strategy"].items():
         most = sorted(mixture.items(), key=lambda x: -x[1])[:8]
         print(f"  {team} plays " + ", ".join(f"{n} {w:.3f}" for n, w in most))
@@ -193,11 +192,8 @@ def _status(arguments: list[str]) -> int:
             f"  {name}: {progress.generations} generations, {progress.steps:,} steps, "
             f"{run.league.population.frozen_by(name)} frozen, {progress.resets} resets"
         )
-    print(
-        "finished"
-        if run.league.done
-        else f"of {run.config.settings.generations} generations; go on: ludus league resume {given.run}"
-    )
+    left = f"of {run.config.settings.generations} generations; go on: ludus league resume {given.run}"
+    print("finished" if run.league.done else left)
     return 0
 
 
@@ -207,23 +203,16 @@ def _payoffs(arguments: list[str]) -> int:
     given = parse(_Look, arguments, "league payoffs")
     with prints_to_stderr():
         league = open_league(given.run).begun().league
-    rows = [
-        {
-            "profile": list(p),
-            "games": c.games,
-            "return": c.mean.tolist(),
-            "error": c.error.tolist(),
-            "score": c.score.tolist(),
-        }
+    rows: list[dict[str, Any]] = [
+        {"profile": list(p), "games": c.games} | {k: getattr(c, k).tolist() for k in ("mean", "error", "score")}
         for p, c in league.table.cells.items()
     ]
     if given.json:
-        print_json(
-            {"teams": list(league.arena.spec.teams), "cells": [r | {"games": _finite(r["games"])} for r in rows]}
-        )
+        cells = [row | {"games": _finite(row["games"])} for row in rows]
+        print_json({"teams": list(league.arena.spec.teams), "cells": cells})
         return 0
     for row in rows:
-        means = ", ".join(f"{m:+.3f} ± {1.96 * e:.3f}" for m, e in zip(row["return"], row["error"], strict=True))
+        means = ", ".join(f"{m:+.3f} ± {1.96 * e:.3f}" for m, e in zip(row["mean"], row["error"], strict=True))
         print(f"{' / '.join(row['profile']):<40} {row['games']:>10,.0f} games   return per team {means}")
     return 0
 

@@ -129,6 +129,8 @@ def correlated_equilibrium(
         raise UsageError(f"select must be 'welfare' or 'entropy', not '{select}'")
     shape = payoffs.shape[:-1]
     size = int(np.prod(shape))
+    if size == 1:  # nobody has anything else to do
+        return np.ones(shape)
     gains = np.array(list(_deviations(payoffs, coarse)))
     if select == "welfare":
         found = linprog(

@@ -27,7 +27,7 @@ from ludus.experiment.run_directory import versions
 from ludus.league.arena_device import DeviceArena
 from ludus.league.arena_exact import ExactArena
 from ludus.league.league import Generation, League, Plan
-from ludus.league.member import EXACT
+from ludus.league.member import EXACT, Member
 from ludus.league.presets import Choice, plan, preset, roles_of
 from ludus.league.ratings import ratings
 from ludus.league.stored import unpack
@@ -162,6 +162,15 @@ def tree_of(env: Any) -> GameTree | None:
     if hasattr(env, "payoffs") and getattr(env, "rounds", 1) == 1:
         return tree_of_payoffs(np.asarray(env.payoffs, float), env.spec.name)
     return None
+
+
+def league_arena(run: LeagueRun, members: tuple[Member, ...], steps: int, **options: Any) -> DeviceArena:
+    """An arena beside a league's own: other members train in its game against its frozen policies."""
+    s = run.config.settings
+    arena = DeviceArena(run.env, run.store, run.roles, members, steps, s.num_envs, s.seed, **options)
+    for e in run.league.population:
+        arena.admit(e.name, e.role, e.file)
+    return arena
 
 
 @dataclass

@@ -11,7 +11,7 @@ import numpy as np
 
 from ludus.core.errors import UsageError, unknown
 from ludus.experiment.config import resolve
-from ludus.experiment.league import LeagueRun, open_league
+from ludus.experiment.league import LeagueRun, league_arena, open_league
 from ludus.league.arena import Job
 from ludus.league.arena_device import DeviceArena
 from ludus.league.league import League
@@ -96,15 +96,12 @@ def best_response(
     algorithm: Any = run.config.oracle if name is None else resolve(name, run.config.environment)[0].algorithm
     if run.config.oracle == EXACT:
         raise UsageError("policies of an exact league are plans of its tree; their best response is --oracle exact")
-    s = run.config.settings
     roles = list(dict.fromkeys(run.roles.values()))
     exploiters = tuple(
         Member(f"exploiter-{role}", role, algorithm, MetaStrategy(), Never(), GoOn(), span="generation")
         for role in roles
     )
-    arena = DeviceArena(run.env, run.store, run.roles, exploiters, steps, s.num_envs, seed, s.slots, s.devices)
-    for e in league.population:
-        arena.admit(e.name, e.role, e.file)
+    arena = league_arena(run, exploiters, steps, slots=run.config.settings.slots)
     view = dataclasses.replace(league.view(league.generation), mixtures=strategy, joint=None)
     jobs = [Job(m, MetaStrategy()(view, m), 0, (0.0, 1.0), seed + i) for i, m in enumerate(exploiters)]
     trained = arena.train(jobs)

@@ -22,7 +22,7 @@ from ludus.league.league import DamagedPolicyError
 from ludus.league.member import COPY, FRESH, Member
 from ludus.league.meta_solvers import Meta
 from ludus.league.payoffs import Cell, Profile
-from ludus.league.stored import pack
+from ludus.league.stored import pack, unpack
 from ludus.league.view import LIVE, SELF
 from ludus.networks.policy import IndependentPolicy
 from ludus.networks.q_network import QPolicy
@@ -183,17 +183,16 @@ class DeviceArena:
         for k, job in enumerate(jobs):
             for row, profile in enumerate(job.match.profiles):
                 for d, name in enumerate(profile):
-                    group = self._group_of_team((teams[0] + 1 + d) % len(self.spec.teams))
-                    profiles[k, row, d] = LEARNER if name == SELF else index[group][name]
+                    where = self._group_of_team((teams[0] + 1 + d) % len(self.spec.teams))
+                    profiles[k, row, d] = LEARNER if name == SELF else index[where][name]
             weights[k, : len(job.match.weights)] = job.match.weights
         weights[len(jobs) :, 0] = 1.0
         progress = np.array([job.progress for job in jobs] or [(0.0, 0.0)] * count, np.float32)
-        settings = {
-            n: np.array([job.match.settings[n] for job in jobs], np.float32)
-            for n in (jobs[0].match.settings if jobs else ())
-        }
+        named = jobs[0].match.settings if jobs else ()
+        settings = {n: np.array([job.match.settings[n] for job in jobs], np.float32) for n in named}
         seats = np.broadcast_to(np.array(teams, np.int32), (count, len(teams)))
-        return jax.tree.map(jnp.asarray, Opposition(frozen, Matches(profiles, weights, seats, progress, settings)))
+        arrays: Any = (profiles, weights, seats, progress, settings)
+        return Opposition(frozen, Matches(*jax.tree.map(jnp.asarray, arrays)))
 
     def _met(self, member: Member, group: str) -> bool:
         """Whether others play in a group."""
@@ -365,7 +364,7 @@ class DeviceArena:
                 for t in teams:
                     who[row, t] = slot[p[t]]
         key = jax.random.key(seed)
-        found = self._evaluator(stacks, who, games, key)
+        found: Any = self._evaluator(stacks, who, games, key)
         return [
             Cell(float(games), found.returns[k, 0], found.squares[k, 0], found.scores[k, 0])
             for k in range(len(profiles))

@@ -101,20 +101,18 @@ class League:
         self.ledger.commit([*events, Event(f"generation/{number}", "generation", state)])
         self.generation = number
         self._forget_learners(state["learners"])
-        if self.watch:
-            row = self.history[-1]
-            self.watch(
-                Generation(
-                    number,
-                    {e.body["member"]: e.body["matches"] for e in events if e.kind == "training"},
-                    {e.body["member"]: e.body["score"] for e in events if e.kind == "training"},
-                    [e.body["name"] for e in events if e.kind == "policy"],
-                    self.mixtures,
-                    row["nash_conv"],
-                    time.monotonic() - begin,
-                    steps,
-                )
+        self.watch(
+            Generation(
+                number,
+                {e.body["member"]: e.body["matches"] for e in events if e.kind == "training"},
+                {e.body["member"]: e.body["score"] for e in events if e.kind == "training"},
+                [e.body["name"] for e in events if e.kind == "policy"],
+                self.mixtures,
+                self.history[-1]["nash_conv"],
+                time.monotonic() - begin,
+                steps,
             )
+        )
 
     def _forget_learners(self, newest: dict[str, str]) -> None:
         """Files of what members knew are kept for the last whole generation only."""
@@ -224,7 +222,7 @@ class League:
                 name = f"{member.name}:{self.population.frozen_by(member.name) + 1}"
                 parent = job.match.start or progress.parent
                 entry = Entry(name, member.role, member.name, parent, number, progress.steps, file)
-                events.append(self._admit(entry))
+                events.append(self._admit(entry, job.number))
                 kept = events[-1].body["kept"]
             self.table.rename(LIVE + member.name, kept)
             progress.since, progress.parent = 0, kept
@@ -238,13 +236,12 @@ class League:
             events.append(Event(f"reset/{number}/{member.name}", "reset", body))
         return events
 
-    def _admit(self, entry: Entry) -> Event:
+    def _admit(self, entry: Entry, number: int = 0) -> Event:
         kept = self.population.add(entry)
         if kept.name == entry.name:
             self.arena.admit(entry.name, entry.role, entry.file)
-        return Event(
-            f"policy/{entry.generation}/{entry.name}/{kept.count}", "policy", {**asdict(entry), "kept": kept.name}
-        )
+        key = f"policy/{entry.generation}/{entry.role}/{entry.member}/{number}"
+        return Event(key, "policy", {**asdict(entry), "kept": kept.name})
 
     # What policies earn
 

@@ -85,9 +85,10 @@ class View:
         return list(dict.fromkeys(self.roles[other] for other in self.others(team)))
 
     def past(self, member: Member, by: str | None = None) -> list[Entry]:
-        """All frozen policies that a member may meet (of members of that kind)."""
+        """All frozen policies that a member may meet (of members of that kind; what all began from is a main's)."""
         found = [e for role in self.rivals(member) for e in self.population.of(role)]
-        return [e for e in found if by is None or self.members[e.member].kind == by]
+        kind = lambda e: self.members[e.member].kind if e.member in self.members else "main"
+        return [e for e in found if by is None or kind(e) == by]
 
     def rates(self, member: Member, names: list[str]) -> Float[np.ndarray, " name"]:
         """The share of games that a member, as it is now, won against each; 1/2 where unknown."""

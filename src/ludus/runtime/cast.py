@@ -252,9 +252,8 @@ def _frozen_decisions(
     observation, legal, seat = (x.get(group.name) for x in (step.observation, step.legal, step.seat))
     envs = who.shape[0]
     if not group.rivals:
-        units = (observation, legal, memory)
         act = lambda policy, unit, k: policy.act(unit[0], unit[1], unit[2], key=k, explore=explore)
-        return _tiled(stack, jnp.maximum(who[:, 0], 0), units, key, act)
+        return _tiled(stack, jnp.maximum(who[:, 0], 0), (observation, legal, memory), key, act)
     rows = 1 if seat is not None else group.size
     agent = jnp.broadcast_to(jnp.arange(group.size), (envs, group.size)) if seat is None else seat
     mover = jnp.take_along_axis(who, agent, axis=1).reshape(-1)

@@ -174,7 +174,9 @@ class Program:
         return self._begun(learner, key, against)
 
     def _playing(self, learner: Learner, against: Opposition | None) -> Policies:
-        return self.policies_of(learner, {} if against is None else against.frozen, against and against.matches)
+        if against is None:
+            return self.policies_of(learner, {}, None)
+        return self.policies_of(learner, against.frozen, against.matches)
 
     def _begun(self, learner: Learner, key: Key[Array, ""], against: Opposition | None) -> TrainState:
         """A learner at the beginning of its episodes."""

@@ -43,13 +43,14 @@ def play(
     Where `policies` are a cast, `pairing` says who plays in which environment.
     """
     groups, cast = env.spec.groups, players(policies)
+    paired: Any = pairing
     limit = env.spec.horizon or ENDLESS
 
     def step(run: _Run) -> _Run:
         actors = run.actors
         keys = jax.vmap(lambda k: jax.random.split(k, 2 + len(groups)))(actors.key)
         decisions = {
-            g.name: cast.decide(g, actors.step, actors.memory[g.name], keys[:, 2 + i], actors.pairing, explore)
+            g.name: cast.decide(g, actors.step, actors.memory[g.name], keys[:, 2 + i], paired, explore)
             for i, g in enumerate(groups)
         }
         actions = {name: d.action for name, d in decisions.items()}

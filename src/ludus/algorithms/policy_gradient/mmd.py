@@ -42,11 +42,11 @@ class MMD(ActorCritic):
 
     def update(self, learner: Learner, rollout: Rollout, *, key: Key[Array, ""]) -> tuple[Learner, Metrics]:
         """One update at the present temperature and step size."""
-        now: Any = replace(
-            self,
-            entropy_weight=_between(self.temperature, self.final_temperature, rollout.progress),
-            step_size=_between(self.step_size, self.final_step_size, rollout.progress),
-        )
+        scheduled: dict[str, Any] = {
+            "entropy_weight": _between(self.temperature, self.final_temperature, rollout.progress),
+            "step_size": _between(self.step_size, self.final_step_size, rollout.progress),
+        }
+        now: Any = replace(self, **scheduled)
         return super(MMD, now).update(learner, rollout, key=key)
 
     def policy_loss(

@@ -66,7 +66,20 @@ class Average(eqx.Module):
 
 
 def _best_response() -> DQN:
-    return DQN(learning_rate=1e-3, explore=0.06, final_explore=0.001, explore_share=1.0, discount=1.0, double=False)
+    """Exploration and step sizes as in the paper, scaled to many environments at once."""
+    return DQN(
+        learning_rate=5e-3,
+        explore=0.06,
+        final_explore=0.001,
+        explore_share=1.0,
+        discount=1.0,
+        double=False,
+        rollout_length=4,
+        updates=4,
+        batch_size=64,
+        capacity=20_000,
+        target_every=300,
+    )
 
 
 @dataclass(frozen=True)
@@ -77,7 +90,7 @@ class NFSP:
     """η: the share of episodes in which an agent plays its best response."""
     reservoir: int = 500_000
     """Decisions of best responses that are kept, over all environments: a uniform sample of all there ever were."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-3
     """Step size of the average policy."""
     updates: int = 4
     """Gradient steps of the average policy after each rollout."""
