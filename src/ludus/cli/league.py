@@ -260,13 +260,18 @@ def _match(arguments: list[str]) -> int:
     given = parse(_Between, arguments, "league match")
     with prints_to_stderr():
         found = match(given.run, given.own, given.other, episodes=given.episodes, seed=given.seed)
-    if given.json:
+    return show_match(found, as_json=given.json)
+
+
+def show_match(found: dict[str, Any], *, as_json: bool) -> int:
+    """Print what a match between two members came to."""
+    if as_json:
         print_json(found)
         return 0
     for row in found["seatings"]:
         low, high = row["interval"]
         print(
-            f"{' / '.join(row['profile'])}: return of {given.own} {row['return']:+.4f}, 95 % interval "
+            f"{' / '.join(row['profile'])}: return of {found['own']} {row['return']:+.4f}, 95 % interval "
             f"[{low:+.4f}, {high:+.4f}], won {row['score']:.3f} (draws half) of {row['games'] or 'all'} games"
         )
     return 0

@@ -25,7 +25,9 @@ class _Evaluate:
     explore: Annotated[bool, tyro.conf.arg(help="Sample actions.")] = False
     greedy: Annotated[bool, tyro.conf.arg(help="Take the most likely action (the default).")] = False
     against: str | None = None
-    """Another run's directory, or `random`: play each team in turn against it."""
+    """Another run's directory, or `random`: play each team in turn against it. Of a league: another member."""
+    member: str | None = None
+    """Of a league: which frozen policy is evaluated (default: the newest)."""
     json: bool = False
     """Print one JSON object."""
     raw: bool = False
@@ -35,12 +37,17 @@ class _Evaluate:
 def evaluate(arguments: list[str]) -> int:
     """`ludus evaluate RUN`."""
     from ludus.experiment import api
+    from ludus.experiment.league import is_league
 
     given = parse(_Evaluate, arguments, "evaluate")
     if given.explore and given.greedy:
         raise UsageError("--explore and --greedy exclude each other")
     if given.episodes < 1:
         raise UsageError(f"--episodes must be at least 1, not {given.episodes}")
+    if is_league(given.run):
+        return _evaluate_members(given)
+    if given.member is not None:
+        raise UsageError(f"{given.run} is no league, so it has no members")
     with prints_to_stderr():
         run = api.load(given.run)
         results = [
@@ -70,6 +77,16 @@ def evaluate(arguments: list[str]) -> int:
     return 0
 
 
+def _evaluate_members(given: _Evaluate) -> int:
+    from ludus.cli.league import show_match
+    from ludus.experiment.league_results import match, newest_two
+
+    with prints_to_stderr():
+        own, other = newest_two(given.run, given.member, given.against)
+        found = match(given.run, own, other, episodes=given.episodes, seed=given.seed)
+    return show_match(found, as_json=given.json)
+
+
 @dataclass(frozen=True)
 class _Report:
     runs: tyro.conf.Positional[tuple[Path, ...]]
@@ -82,12 +99,17 @@ class _Report:
 
 def report(arguments: list[str]) -> int:
     """`ludus report RUN [RUN …]`."""
+    from ludus.experiment.league import is_league
+    from ludus.experiment.league_report import write_league_report
     from ludus.experiment.report import write_report
 
     given = parse(_Report, arguments, "report")
     if not given.runs:
         raise UsageError("report needs at least one run")
-    found = write_report(list(given.runs), given.out)
+    leagues = [path for path in given.runs if is_league(path)]
+    if leagues and len(given.runs) > 1:
+        raise UsageError(f"{leagues[0]} holds a league, which has a report of its own: name it alone")
+    found = write_league_report(leagues[0], given.out) if leagues else write_report(list(given.runs), given.out)
     if given.json:
         print_json(found)
     else:
@@ -106,14 +128,25 @@ class _Render:
     """Fixes the episode."""
     explore: bool = False
     """Sample actions."""
+    member: str | None = None
+    """Of a league: who plays the first team (default: the newest that can)."""
+    against: str | None = None
+    """Of a league: who plays the other teams."""
 
 
 def render(arguments: list[str]) -> int:
     """`ludus render RUN`."""
+    from ludus.experiment.league import is_league
+    from ludus.experiment.league_results import render_members
     from ludus.experiment.render import render_run
 
     given = parse(_Render, arguments, "render")
     with prints_to_stderr():
-        path = render_run(given.run, given.out, seed=given.seed, explore=given.explore)
+        if is_league(given.run):
+            path = render_members(given.run, given.member, given.against, given.out, given.seed, given.explore)
+        elif given.member or given.against:
+            raise UsageError(f"{given.run} is no league, so it has no members")
+        else:
+            path = render_run(given.run, given.out, seed=given.seed, explore=given.explore)
     print(path)
     return 0

@@ -37,6 +37,8 @@ from ludus.storage.ledger import Ledger
 from ludus.storage.lock import DirectoryLock
 from ludus.storage.policy_store import PolicyStore
 
+MakePlan = Callable[[dict[str, str], Choice], Plan]  # from team -> role, and what the settings say
+
 CONFIG, LEDGER, POLICIES = "league.toml", "ledger.sqlite", "policies"
 
 
@@ -154,6 +156,11 @@ def resolve_league(
     return LeagueConfig(name, environment, algorithm, options, settings)
 
 
+def is_league(path: Path) -> bool:
+    """Whether a directory holds a league."""
+    return (path / CONFIG).is_file()
+
+
 def tree_of(env: Any) -> GameTree | None:
     """The tree of a game that has one."""
     if hasattr(env, "tree"):
@@ -182,7 +189,7 @@ class LeagueRun:
     watch: Callable[[Generation], None] | None = None
     say: Callable[[str], None] = lambda text: None
     read_only: bool = False
-    members: Callable[[dict[str, str], Choice], Plan] | None = None  # a plan of one's own instead of the preset's
+    own_plan: MakePlan | None = None  # instead of the preset's
 
     @cached_property
     def env(self) -> Any:
@@ -215,7 +222,9 @@ class LeagueRun:
             s.pipeline,
             s.period,
         )
-        return (self.members or (lambda roles, c: plan(self.config.preset, roles, c)))(self.roles, choice)
+        if self.own_plan is not None:
+            return self.own_plan(self.roles, choice)
+        return plan(self.config.preset, self.roles, choice)
 
     @cached_property
     def store(self) -> PolicyStore:
@@ -390,9 +399,12 @@ def league(
     options: Mapping[str, Any] | None = None,
     run_dir: str | Path | None = None,
     watch: Callable[[Generation], None] | None = None,
+    plan: MakePlan | None = None,
     **settings: Any,
 ) -> LeagueRun:
     """Run a league and return it.
+
+    With a `plan`, members and meta-solver are its own, and the preset says the rest; such a league lives in memory.
 
     `oracle` is an algorithm such as `PPO(entropy_weight=0.01)`, its name, or `"exact"`. `settings` are the fields of
     `LeagueSettings`: generations, steps, meta_solver, … Without `run_dir` it is kept in memory alone.
@@ -403,6 +415,8 @@ def league(
     config = resolve_league(name, environment, oracle=given, changes=changes)
     if oracle is not None and not isinstance(oracle, str):
         config = dataclasses.replace(config, oracle=oracle)
+    if plan is not None and run_dir is not None:
+        raise UsageError("a league with a plan of its own cannot be resumed by name, so it takes no run_dir")
     if run_dir is None:
-        return LeagueRun(config, None, watch).run()
+        return LeagueRun(config, None, watch, own_plan=plan).run()
     return run_league(config, Path(run_dir), watch=watch)

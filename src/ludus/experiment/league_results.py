@@ -7,17 +7,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ludus.core.errors import UsageError, unknown
 from ludus.experiment.config import resolve
 from ludus.experiment.league import LeagueRun, league_arena, open_league
+from ludus.experiment.render import render
 from ludus.league.arena import Job
 from ludus.league.arena_device import DeviceArena
 from ludus.league.league import League
 from ludus.league.matchmaking import MetaStrategy
 from ludus.league.member import EXACT, Member
 from ludus.league.rules import GoOn, Never
+from ludus.networks.simple import SeatedPolicy
 
 
 def entry(league: League, name: str) -> str:
@@ -66,6 +69,33 @@ def match(path: Path, own: str, other: str, *, episodes: int = 1000, seed: int =
             }
         )
     return {"own": own, "other": other, "seatings": rows}
+
+
+def newest_two(path: Path, own: str | None, other: str | None) -> tuple[str, str]:
+    """Names, the newest policies that meet where none are given."""
+    run = open_league(path).begun()
+    population, teams = run.league.population, run.env.spec.teams
+    own = entry(run.league, own) if own else population.of(run.roles[teams[0]])[-1].name
+    role = population.entries[own].role
+    met = next((run.roles[t] for t in teams if run.roles[t] != role), role)
+    return own, entry(run.league, other) if other else population.of(met)[-1].name
+
+
+def render_members(path: Path, own: str | None, other: str | None, out: Path | None, seed: int, explore: bool) -> Path:
+    """Draw one episode between two members: the first team is `own`'s where its role allows it."""
+    run = open_league(path).begun()
+    if run.config.oracle == EXACT:
+        raise UsageError("policies of an exact league are plans of its tree; only learners' games are drawn")
+    own, other = newest_two(path, own, other)
+    spec = run.env.spec
+    profile = seatings(run, own, other)[0]
+    policies: dict[str, Any] = {}
+    for group in spec.groups:
+        playing = [profile[spec.teams.index(team)] for team in group.teams]
+        found = [run.arena.policies(name)[group.name] for name in playing]
+        seats = jnp.arange(group.size)
+        policies[group.name] = SeatedPolicy(tuple(found), seats) if group.rivals else found[0]
+    return render(run.env, policies, path, out, seed=seed, explore=explore)
 
 
 def best_response(

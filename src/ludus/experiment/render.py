@@ -20,13 +20,21 @@ def render_run(run_path: Path, out: Path | None, *, seed: int = 0, explore: bool
     """Draw one episode of a run's first seed as a GIF or SVG, whichever the suite can; returns the file."""
     run = load(run_path)
     env: Any = make(run.config.environment, **run.config.options)
+    return render(env, run.policy, run_path, out, seed=seed, explore=explore)
+
+
+def render(
+    env: Any, policies: dict[str, Any], directory: Path, out: Path | None, *, seed: int = 0, explore: bool = False
+) -> Path:
+    """Draw one episode of these policies; the file, `episode.gif` or `.svg` in the directory unless `out` says."""
+    name = env.spec.name
     if not hasattr(env, "render"):
-        raise UsageError(f"{run.config.environment} cannot be drawn: its suite has no renderer that Ludus knows")
+        raise UsageError(f"{name} cannot be drawn: its suite has no renderer that Ludus knows")
     suffix = getattr(env, "render_suffix", ".gif")
-    path = out or run_path / f"episode{suffix}"
+    path = out or directory / f"episode{suffix}"
     if path.suffix != suffix:
-        raise UsageError(f"{run.config.environment} is drawn as {suffix}, so the file cannot be {path}")
-    states = episode(env, run.policy, evaluation_key(seed), explore=explore)
+        raise UsageError(f"{name} is drawn as {suffix}, so the file cannot be {path}")
+    states = episode(env, policies, evaluation_key(seed), explore=explore)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         env.render(states, str(path))
