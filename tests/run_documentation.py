@@ -3,8 +3,8 @@
     python tests/run_documentation.py RESULTS.json ITEM [ITEM …]
 
 An item is a path from the repository's root: `examples/NAME.py`, run as a script, or a Markdown page. Of a page, all
-```python blocks run in order as one module; of its ```bash blocks, `ludus train …` runs with --dry-run, and
-`ludus list` and `ludus describe` as they are. A block after the line `<!-- not run -->` is left out.
+```python blocks run in order as one module; of its ```bash blocks, `ludus train …` and `ludus league PRESET …` run with
+--dry-run, and `ludus list` and `ludus describe` as they are. A block after the line `<!-- not run -->` is left out.
 
 All items share one process, so that imports and compiled programs are paid for once; each has a directory of its own.
 """
@@ -27,6 +27,7 @@ from typing import Any
 
 import ludus
 from ludus.cli.main import main as ludus_command
+from ludus.league.presets import PRESETS
 
 _done: set[str] = set()
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +63,8 @@ def run_commands(code: str, line: int) -> None:
         words = shlex.split(command, comments=True)
         if words[:1] != ["ludus"]:
             continue
-        dry = ["--dry-run"] if words[1] == "train" else []
+        league = words[1] == "league" and words[2] in PRESETS
+        dry = ["--dry-run"] if words[1] == "train" or league else []
         status = ludus_command([*words[1:], *dry])
         assert status == 0, f"line {line + offset}: {command!r} exited with {status}"
 

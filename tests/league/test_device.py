@@ -273,3 +273,21 @@ def test_random_policies_are_no_networks():
     with pytest.raises(ludus.UsageError, match="differ in their networks"):
         stack([own, RandomPolicy(env.spec.groups[0])], 2, "players")
     assert decide is not None
+
+
+def test_the_ledger_counts_opponents_as_often_as_they_were_drawn():
+    """Episodes of one step, so that all of those drawn also end: counts are multinomial with the match's weights."""
+    quick = ludus.PPO(rollout_length=16, network=ludus.Network(hidden=(8,)))
+    run = ludus.league(
+        "fictitious-self-play", "matrix/rock_paper_scissors", oracle=quick, generations=4, steps=4096, num_envs=32
+    )
+    for event in run.league.ledger.events("training"):
+        weights = {tuple(p): w for p, w in event.body["matches"]}
+        games = dict.fromkeys(weights, 0.0)
+        for profile, count, *_ in event.body["cells"]:
+            [other] = [n for n in profile if not n.startswith("@")]
+            games[(other,)] += count
+        assert sum(games.values()) == event.body["steps"]
+        if len(games) > 1:
+            expected = [weights[p] * event.body["steps"] for p in games]
+            assert stats.chisquare(list(games.values()), expected).pvalue > 1e-3

@@ -23,7 +23,7 @@ from ludus.league.payoffs import PayoffTable
 from ludus.league.population import Entry, Population
 from ludus.league.ratings import elo, expected_score, nash_average
 from ludus.league.rules import Branch, Every, Evolve, GoOn, Restart, WhenStrong
-from ludus.league.view import SELF, Progress, View
+from ludus.league.view import SELF, Match, Progress, View
 
 SPEC = ludus.make("matrix/rock_paper_scissors").spec
 ROLES = dict.fromkeys(SPEC.teams, "players")
@@ -212,3 +212,24 @@ def test_old_games_decay():
     assert games == pytest.approx(10 + 10 * 0.9**10)
     assert rate == pytest.approx(10 * 0.9**10 / games)
     assert table.between("a", "nobody") == (0.0, 0.5)
+
+
+def test_more_opponents_than_there_is_room_for_are_sampled_without_bias():
+    weights = np.arange(1, 201, dtype=float)
+    match = Match(tuple((f"p{k}",) for k in range(200)), weights).normalised()
+    total = dict.fromkeys(match.profiles, 0.0)
+    for seed in range(400):
+        few = match.at_most(64, np.random.default_rng(seed))
+        assert len(few.profiles) <= 64
+        for profile, weight in zip(few.profiles, few.weights, strict=True):
+            total[profile] += weight / 400
+    np.testing.assert_allclose(list(total.values()), match.weights, atol=2.5e-3)
+
+
+def test_where_nobody_wins_returns_take_the_place_of_shares():
+    table = PayoffTable(2, by_return=True)
+    for other, mean in (("weak", 30.0), ("middle", 20.0), ("strong", 10.0)):
+        returns = np.array([mean, -mean])
+        table.add(("hunter", other), 10, 10 * returns, 10 * returns**2, np.array([10.0, 0.0]))
+    assert [table.between("hunter", o)[1] for o in ("weak", "middle", "strong")] == [1.0, 0.5, 0.0]
+    assert table.between("strong", "hunter")[1] == 1.0

@@ -13,6 +13,7 @@ from ludus.league.member import Member
 from ludus.league.meta_solvers import Meta
 from ludus.league.payoffs import Cell, Profile
 from ludus.league.view import Match
+from ludus.storage.arrays import DamagedFileError
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,14 @@ class Trained:
     steps: int
     cells: dict[Profile, Cell] = field(default_factory=dict)  # games of training; the learner is `@member`
     losses: dict[str, float] = field(default_factory=dict)
+
+
+class DamagedPolicyError(DamagedFileError):
+    """A frozen policy's file is not what was written."""
+
+    def __init__(self, name: str, cause: Exception):
+        super().__init__(str(cause))
+        self.name = name
 
 
 class Arena(Protocol):

@@ -16,9 +16,8 @@ from ludus.core.errors import NotFiniteError, UsageError
 from ludus.core.game import Environment, GameSpec
 from ludus.equilibria.policies import tabulate
 from ludus.equilibria.sequence_form import SequenceForm, sequence_form
-from ludus.league.arena import Job, Trained
+from ludus.league.arena import DamagedPolicyError, Job, Trained
 from ludus.league.arena_exact import ExactPayoffs
-from ludus.league.league import DamagedPolicyError
 from ludus.league.member import COPY, FRESH, Member
 from ludus.league.meta_solvers import Meta
 from ludus.league.payoffs import Cell, Profile

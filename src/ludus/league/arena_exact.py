@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
@@ -17,10 +18,11 @@ from ludus.core.tree import GameTree
 from ludus.equilibria import exact
 from ludus.equilibria.cfr import require_zero_sum
 from ludus.equilibria.sequence_form import SequenceForm, sequence_form
-from ludus.league.arena import Job, Trained, exact_cell
+from ludus.league.arena import DamagedPolicyError, Job, Trained, exact_cell
 from ludus.league.member import Member
 from ludus.league.meta_solvers import Meta
 from ludus.league.payoffs import Cell, Profile
+from ludus.storage.arrays import DamagedFileError
 from ludus.storage.policy_store import PolicyStore
 
 ANSWERS = 64  # of regret matching for the least exploitable mixture
@@ -88,7 +90,7 @@ class ExactArena:
     roles: dict[str, str]
     first: str = "first"  # where populations begin: at everybody's `first` action, or `uniform`
     exact_payoffs: bool = True
-    _roles_of: dict[str, str] = field(default_factory=dict)
+    _files: dict[str, tuple[str, int]] = field(default_factory=dict)  # of policies: file and player
 
     def __post_init__(self) -> None:
         if len(set(self.roles.values())) != len(self.roles):
@@ -115,7 +117,17 @@ class ExactArena:
 
     def admit(self, name: str, role: str, file: str) -> None:
         """See `Arena.admit`."""
-        self.payoffs.plans[name] = {self._player(role): self.store.get(file)["plan"]}
+        self._files[name] = (file, self._player(role))
+
+    def _know(self, names: Iterable[str]) -> None:
+        """Load plans. Raises `DamagedPolicyError` for a damaged file."""
+        for name in names:
+            if name not in self.payoffs.plans:
+                file, player = self._files[name]
+                try:
+                    self.payoffs.plans[name] = {player: self.store.get(file)["plan"]}
+                except DamagedFileError as error:
+                    raise DamagedPolicyError(name, error) from error
 
     def _plan(self, plan: Any, gain: float = 0.0) -> Trained:
         return Trained({"plan": np.asarray(plan)}, {"kind": "plan", "game": self.spec.name}, 0, {}, {"gain": gain})
@@ -129,6 +141,7 @@ class ExactArena:
 
     def train(self, jobs: list[Job]) -> list[Trained]:
         """See `Arena.train`: exact best responses to what the others do."""
+        self._know(n for job in jobs for p in job.match.profiles for n in p)
         with jax.enable_x64(True):
             return [self._respond(job) for job in jobs]
 
@@ -158,17 +171,21 @@ class ExactArena:
 
     def evaluate(self, profiles: list[Profile], games: int, seed: int) -> list[Cell]:
         """See `Arena.evaluate`: computed, whatever `games`."""
+        self._know(n for p in profiles for n in p)
         with jax.enable_x64(True):
             return self.payoffs.evaluate(profiles)
 
     def nash_conv(self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None) -> float:
         """See `Arena.nash_conv`."""
+        self._know(n for mixture in mixtures.values() for n in mixture)
+        self._know(n for profile in joint or () for n in profile)
         with jax.enable_x64(True):
             return self.payoffs.nash_conv(mixtures, joint)
 
     def least_exploitable(self, names: list[list[str]]) -> Meta:
         """See `Arena.least_exploitable`: by regret matching against exact best responses. Two players, zero-sum."""
         require_zero_sum(self.game, "anytime-psro")
+        self._know(n for own in names for n in own)
         mixtures = []
         with jax.enable_x64(True):
             for player, own in enumerate(names):

@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ludus.core.errors import UsageError
-from ludus.league.arena import Arena, Job, Trained
+from ludus.league.arena import Arena, DamagedPolicyError, Job, Trained
 from ludus.league.member import Member
 from ludus.league.meta_solvers import Meta, MetaSolver
 from ludus.league.payoffs import Cell, PayoffTable, Profile
 from ludus.league.population import Entry, Population
-from ludus.league.view import LIVE, SELF, Match, Progress, View
-from ludus.storage.arrays import DamagedFileError
+from ludus.league.view import LIVE, Match, Progress, View
 from ludus.storage.ledger import Event, Ledger
 from ludus.storage.policy_store import PolicyStore
+
+Result = TypeVar("Result")
+MOST_OPPONENTS = 64  # of one match in one generation: of more, so many are drawn, so that memory stays bounded
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ class League:
     _gap: float | None = None
 
     def __post_init__(self) -> None:
-        self.table = PayoffTable(len(self.arena.spec.teams))
+        spec = self.arena.spec
+        self.table = PayoffTable(len(spec.teams), spec.reward == "general-sum" and spec.win_return is None)
         self.members = {m.name: m for m in self.plan.members}
         if len(self.members) != len(self.plan.members):
             raise UsageError(f"members' names repeat: {[m.name for m in self.plan.members]}")
@@ -158,16 +161,32 @@ class League:
         return [*events, *self._measure(0)]
 
     def _generation(self, number: int) -> list[Event]:
+        events: list[Event] = []
+        jobs, trained = self._despite_damage(number, events, lambda: self._train(number))
+        events += [self._trained(number, job, result) for job, result in zip(jobs, trained, strict=True)]
+        events += self._freeze(number, jobs, trained)
+        return [*events, *self._measure(number)]
+
+    def _train(self, number: int) -> tuple[list[Job], list[Trained]]:
+        """Every member against whom its rule says."""
         view = self.view(number)
         jobs: list[Job] = []
         for i, member in enumerate(self.plan.members):
             found = member.match(view, member)
             for k, match in enumerate(found if isinstance(found, list) else [found]):
-                jobs.append(Job(member, self._playable(match), k, self._span(member, number), self._seed(number, i, k)))
-        trained = self.arena.train(jobs)
-        events = [self._trained(number, job, result) for job, result in zip(jobs, trained, strict=True)]
-        events += self._freeze(number, jobs, trained)
-        return [*events, *self._measure(number)]
+                match = self._playable(match).at_most(MOST_OPPONENTS, view.random)
+                jobs.append(Job(member, match, k, self._span(member, number), self._seed(number, i, k)))
+        return jobs, self.arena.train(jobs)
+
+    def _despite_damage(self, number: int, events: list[Event], work: Callable[[], Result]) -> Result:
+        """Do something again for as long as policies turn out to be damaged; each is named, and plays no more."""
+        while True:
+            try:
+                return work()
+            except DamagedPolicyError as error:
+                self.warn(f"{error}; '{error.name}' is left out of matchmaking, its rating is kept")
+                self.population.mark_damaged(error.name)
+                events.append(Event(f"damaged/{number}/{error.name}", "damaged", {"name": error.name}))
 
     def _span(self, member: Member, number: int) -> tuple[float, float]:
         """The share of its plan that a member has behind it before and after a generation."""
@@ -255,17 +274,27 @@ class League:
 
     def _measure(self, number: int) -> list[Event]:
         """Fill the payoff table between frozen policies, then solve for the meta-strategy."""
-        names, events = self._names(), []
+        events: list[Event] = []
         if self.plan.games:
-            profiles = self.table.missing(names, 1.0)
-            if profiles:
-                cells = self._evaluated(profiles, number)
-                for profile, cell in cells.items():
-                    self.table.add(profile, cell.games, cell.returns, cell.squares, cell.scores)
-                events.append(
-                    Event(f"evaluation/{number}", "evaluation", {"cells": [_cell(p, c) for p, c in cells.items()]})
-                )
-                names = self._names()
+            cells = self._despite_damage(number, events, lambda: self._missing(number))
+            for profile, cell in cells.items():
+                self.table.add(profile, cell.games, cell.returns, cell.squares, cell.scores)
+            body = {"cells": [_cell(p, c) for p, c in cells.items()]}
+            events.append(Event(f"evaluation/{number}", "evaluation", body))
+        self._gap = self._despite_damage(number, events, lambda: self._meta(number))
+        if self.plan.converges and number > 0 and number not in {e.generation for e in self.population}:
+            self.finished = True
+        return events
+
+    def _missing(self, number: int) -> dict[Profile, Cell]:
+        """Play the cells that nobody played."""
+        profiles = self.table.missing(self._names(), 1.0)
+        cells = self.arena.evaluate(profiles, self.plan.games, self._seed(number, 1000)) if profiles else []
+        return dict(zip(profiles, cells, strict=True))
+
+    def _meta(self, number: int) -> float | None:
+        """Solve for the meta-strategy; its NashConv."""
+        names = self._names()
         payoffs, games = self.table.tensor(names)
         counts = [np.array([self.population.entries[n].count for n in own], float) for own in names]
         if self.plan.meta_solver is None:
@@ -275,25 +304,7 @@ class League:
         for member in self.plan.members:  # rules that hold a meta-strategy of their own
             if hasattr(member.match, "meta"):
                 self.mixtures.update(member.match.meta(self.view(number), member))
-        self._gap = self.arena.nash_conv(self.mixtures, self.joint)
-        if self.plan.converges and number > 0 and number not in {e.generation for e in self.population}:
-            self.finished = True
-        return events
-
-    def _evaluated(self, profiles: list[Profile], number: int) -> dict[Profile, Cell]:
-        """Play cells; a policy whose file is damaged is named and left out from now on."""
-        while True:
-            try:
-                cells = self.arena.evaluate(profiles, self.plan.games, self._seed(number, 1000))
-                return dict(zip(profiles, cells, strict=True))
-            except DamagedPolicyError as error:
-                self.leave_out(error)
-                profiles = [p for p in profiles if error.name not in p]
-
-    def leave_out(self, error: DamagedPolicyError) -> None:
-        """A policy whose file is damaged plays no more; what it earned is kept."""
-        self.warn(f"{error}; '{error.name}' is left out of matchmaking, its rating is kept")
-        self.population.mark_damaged(error.name)
+        return self.arena.nash_conv(self.mixtures, self.joint)
 
     def _solve(self, names: list[list[str]], meta: Meta) -> None:
         """Keep a meta-strategy; where all teams share a role it is made the same for all."""
@@ -355,6 +366,8 @@ class League:
             for profile, games, returns, squares, scores in body["cells"]:
                 arrays = (np.array(x, float) for x in (returns, squares, scores))
                 self.table.add(tuple(profile), float(games), *arrays, decay=decay)
+        elif event.kind == "damaged":
+            self.population.mark_damaged(body["name"])
         elif event.kind == "reset":
             live = LIVE + body["member"]
             self.table.rename(live, body["kept"])
@@ -376,16 +389,5 @@ class League:
             self.arena.restore(self._learners)
 
 
-class DamagedPolicyError(DamagedFileError):
-    """A frozen policy's file is not what was written."""
-
-    def __init__(self, name: str, cause: Exception):
-        super().__init__(str(cause))
-        self.name = name
-
-
 def _cell(profile: Profile, cell: Cell) -> list[Any]:
     return [list(profile), cell.games, cell.returns.tolist(), cell.squares.tolist(), cell.scores.tolist()]
-
-
-__all__ = ["SELF", "DamagedPolicyError", "Generation", "League", "Plan"]

@@ -45,7 +45,13 @@ class PayoffTable:
     """Cells by profile. Unplayed ones do not exist; `decay` forgets old games as new ones come."""
 
     teams: int
+    by_return: bool = False  # nobody wins: shares won are returns instead, from the least to the most ever seen
     cells: dict[Profile, Cell] = field(default_factory=dict)
+    low: Float[np.ndarray, " team"] = field(init=False)
+    high: Float[np.ndarray, " team"] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.low, self.high = np.full(self.teams, np.inf), np.full(self.teams, -np.inf)
 
     def add(
         self,
@@ -65,6 +71,15 @@ class PayoffTable:
         else:
             parts = zip((old.returns, old.squares, old.scores), (returns, squares, scores), strict=True)
             self.cells[profile] = Cell(old.games * kept + games, *(a * kept + b for a, b in parts))
+        mean = self.cells[profile].mean
+        self.low, self.high = np.minimum(self.low, mean), np.maximum(self.high, mean)
+
+    def _score(self, cell: Cell, seat: int) -> float:
+        """The share that a team won, or where its return stands."""
+        if not self.by_return:
+            return float(cell.score[seat])
+        span = self.high[seat] - self.low[seat]
+        return float((cell.mean[seat] - self.low[seat]) / span) if span > 0 else 0.5
 
     def between(self, own: str, other: str) -> tuple[float, float]:
         """Games between two, over all seatings, and the share that `own` won, draws counted half; 1/2 if unknown.
@@ -77,10 +92,8 @@ class PayoffTable:
             cell = self.cells.get(profile)
             if cell is None or (own == other and seat > 0):
                 continue
-            if np.isinf(cell.games):
-                games, score = games + 1e9, score + 1e9 * cell.score[seat]
-            else:
-                games, score = games + cell.games, score + float(cell.scores[seat])
+            weight = min(cell.games, 1e9)
+            games, score = games + weight, score + weight * self._score(cell, seat)
         return games, float(score / games) if games > 0 else 0.5
 
     def rates(self, own: str, others: list[str]) -> Float[np.ndarray, " other"]:

@@ -32,6 +32,16 @@ class Match:
     start: str | None = None  # what training begins from instead of where the member stands: an entry's name
     settings: dict[str, float] = field(default_factory=dict)  # hyperparameters of the algorithm to replace
 
+    def at_most(self, count: int, random: np.random.Generator) -> Match:
+        """Itself, or so many of its profiles by systematic sampling: each is as frequent as before on average."""
+        if len(self.profiles) <= count:
+            return self
+        points = (np.arange(count) + random.random()) / count
+        drawn = np.searchsorted(np.cumsum(self.weights) / self.weights.sum(), points, side="right")
+        kept = np.minimum(drawn, len(self.profiles) - 1)
+        chosen = tuple(self.profiles[k] for k in kept)
+        return Match(chosen, np.full(count, 1 / count), self.start, self.settings).normalised()
+
     def normalised(self) -> Match:
         """Without profiles that are never drawn, repeated ones joined, weights adding up to 1."""
         total: dict[tuple[str, ...], float] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import equinox as eqx
@@ -192,8 +192,10 @@ class NFSP:
 
 def _plain(rollout: Rollout) -> Rollout:
     """A rollout as the best response knows it: without which policy played."""
-    groups = {name: replace(group, memory=(), extras={}) for name, group in rollout.groups.items()}
-    return replace(rollout, groups=groups)
+    names = list(rollout.groups)
+    chosen = lambda r: [part for name in names for part in (r.groups[name].memory, r.groups[name].extras)]
+    plain: Rollout = eqx.tree_at(chosen, rollout, [(), {}] * len(names))
+    return plain
 
 
 def _decisions(group: Any) -> dict[str, Array]:

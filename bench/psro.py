@@ -1,0 +1,93 @@
+"""PSRO beside OpenSpiel's, in one run: exact best responses on Leduc, learners on Kuhn.
+
+    python bench/psro.py [--pairs 5] [--out FILE.json]
+
+Leduc: seconds of 20 iterations from uniform play (compilation, or the peer's imports, left out), NashConv at the end.
+The peer samples payoffs (100 episodes a cell); Ludus computes them. Kuhn: seconds until NashConv is 0.1, compilation
+included; of the peer the seconds of three iterations, and how far they came.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import ludus
+
+PEER = Path(__file__).parent / "peers" / "spiel_psro.py"
+
+
+def peer(*flags: str) -> dict[str, Any]:
+    """One run of the peer."""
+    done = subprocess.run([sys.executable, str(PEER), *flags], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def leduc(preset: str) -> tuple[float, float]:
+    """Seconds and NashConv of 20 generations."""
+    begin = time.monotonic()
+    run = ludus.league(preset, "spiel/leduc_poker", oracle="exact", first="uniform", generations=20)
+    return time.monotonic() - begin, run.league.history[-1]["nash_conv"]
+
+
+def kuhn(seed: int) -> float:
+    """Seconds until the meta-strategy's NashConv is below 0.1, from nothing compiled on."""
+    begin = time.monotonic()
+    reached: list[float] = []
+
+    def watch(generation: Any) -> None:
+        if generation.nash_conv < 0.1 and not reached:
+            reached.append(time.monotonic() - begin)
+
+    ludus.league("psro", "spiel/kuhn_poker", seed=seed, watch=watch)
+    return reached[0] if reached else float("inf")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    rows = []
+    for preset in ("psro", "anytime-psro"):
+        leduc(preset)  # compiles
+        pairs = [(leduc(preset), peer("--sims", "100")) for _ in range(given.pairs)]
+        rows.append(
+            {
+                "task": f"{preset}, exact best responses on Leduc, 20 iterations",
+                "seconds": float(np.median([own for (own, _), _ in pairs])),
+                "nash_conv": pairs[0][0][1],
+                "peer_seconds": float(np.median([other["seconds"] for _, other in pairs])),
+                "peer_nash_conv": [round(other["nash_conv"], 3) for _, other in pairs],
+                "ratio": float(np.median([other["seconds"] / own for (own, _), other in pairs])),
+                "asked": 50,
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
+    own = [kuhn(seed) for seed in range(3)]
+    other = peer("--game", "kuhn_poker", "--oracle", "dqn", "--iterations", "3", "--sims", "1000")
+    rows.append(
+        {
+            "task": "psro, learners on Kuhn, NashConv 0.1",
+            "seconds": own,
+            "peer_seconds_of_three_iterations": other["seconds"],
+            "peer_nash_conv": other["curve"],
+            "ratio_at_least": other["seconds"] / float(np.median(own)),
+            "asked": 20,
+        }
+    )
+    print(json.dumps(rows[-1]), flush=True)
+    if given.out:
+        given.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+if __name__ == "__main__":
+    main()
