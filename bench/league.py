@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,9 +51,12 @@ def deep(seeds: int, only: list[str] | None) -> Iterator[dict[str, Any]]:
         for seed in range(seeds):
             begin = time.monotonic()
             marks: list[float] = []
-            run = ludus.league(
-                preset, game, seed=seed, watch=lambda g, b=begin: marks.append(round(time.monotonic() - b)), **settings
-            )
+
+            def watch(generation: Any, begin: float = begin, marks: list[float] = marks) -> None:
+                marks.append(round(time.monotonic() - begin))
+                print(f"{generation.number} {generation.nash_conv:.4f} {marks[-1]} s", file=sys.stderr, flush=True)
+
+            run = ludus.league(preset, game, seed=seed, watch=watch, **settings)
             gaps = [round(h["nash_conv"], 4) for h in run.league.history]
             yield {
                 "task": name,

@@ -69,6 +69,7 @@ def main() -> None:
         sims_per_entry=given.sims,
         number_policies_selected=1,
         training_strategy_selector="probabilistic",
+        sample_from_marginals=True,
         symmetric_game=False,
     )
     seconds, gaps, measured = [], [], 0.0

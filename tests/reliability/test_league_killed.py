@@ -77,6 +77,7 @@ def test_a_damaged_policy_is_named_and_left_out_and_its_rating_kept(tmp_path):
 
 def test_a_second_process_is_refused(tmp_path):
     command = ["league", "pfsp", "spiel/kuhn_poker", *TINY, "--quiet"]
+    command[command.index("--generations") + 1] = "500"
     first = start(*command, "--run-dir", "run", cwd=tmp_path)
     end = time.monotonic() + 60
     while not (tmp_path / "run" / "league.toml").exists() and time.monotonic() < end:

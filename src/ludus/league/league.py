@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -119,11 +119,15 @@ class League:
 
     def _forget_learners(self, newest: dict[str, str]) -> None:
         """Files of what members knew are kept for the last whole generation only."""
-        needed = {*newest.values(), *(e.file for e in self.population)}
-        for file in self._learners.values():
+        self._remove_but(newest, self._learners.values())
+        self._learners = newest
+
+    def _remove_but(self, learners: dict[str, str], files: Iterable[str]) -> None:
+        """Remove those files that neither these learners nor any frozen policy needs."""
+        needed = {*learners.values(), *(e.file for e in self.population)}
+        for file in files:
             if file not in needed:
                 self.store.remove(file)
-        self._learners = newest
 
     def view(self, number: int, salt: int = 0) -> View:
         """What rules see; what they draw depends on seed, generation and `salt` alone."""
@@ -386,6 +390,7 @@ class League:
     def resume(self) -> None:
         """Let members know what they knew when the last whole generation was written."""
         if self.generation >= 0:
+            self._remove_but(self._learners, self.store.names())  # what a crash left between two generations
             self.arena.restore(self._learners)
 
 

@@ -58,6 +58,12 @@ class PolicyStore:
         """A file's arrays and metadata, verified."""
         return decode(self._read(name), name)
 
+    def names(self) -> list[str]:
+        """Of all files."""
+        if self.directory is None:
+            return list(self._bytes)
+        return [path.stem for path in self.directory.glob("[0-9a-f][0-9a-f]/*.safetensors")]
+
     def remove(self, name: str) -> None:
         """Forget a file that nothing refers to any more."""
         self._held.pop(name, None)
