@@ -58,7 +58,7 @@ def test_the_reservoir_holds_what_best_responses_did_and_nothing_else():
         np.testing.assert_array_equal(kept, np.asarray(group.action[..., 0])[did[:, e], e])
 
 
-@pytest.mark.parametrize("temperature", [0.5, 1.0])
+@pytest.mark.parametrize("temperature", [pytest.param(0.5, marks=pytest.mark.slow), 1.0])
 def test_mmds_last_policy_is_the_quantal_response_equilibrium(temperature):
     """[[3, −1], [−1, 1]], whose only equilibrium is mixed. Oracle: the equilibrium of that temperature, solved."""
     payoffs = np.array([[3.0, -1.0], [-1.0, 1.0]])

@@ -75,6 +75,8 @@ class LeagueSettings:
     """PSRO: one best response for each policy that the meta-strategy plays, to those that it beats."""
     pipeline: bool = False
     """PSRO: several best responses at once, each to those below it too (P2SRO)."""
+    warm: bool = False
+    """PSRO: best responses go on from the last one instead of beginning anew: many short generations."""
     first: Literal["first", "uniform"] = "first"
     """Where exact populations begin: everybody's first action, or uniform play."""
     devices: int = 1

@@ -40,6 +40,7 @@ class Choice:
     exploiters: Literal["all", "main", "none"] = "all"
     rectified: bool = False
     pipeline: bool = False
+    warm: bool = False
     period: int = 2  # generations before an exploiter may freeze; it must after twice as many
 
 
@@ -80,6 +81,8 @@ def _pfsp(roles: list[str], choice: Choice) -> tuple[list[Member], str]:
 def _psro(roles: list[str], choice: Choice) -> tuple[list[Member], str]:
     solver = choice.meta_solver or "nash"
     rules = {"algorithm": choice.oracle, "reset": Restart(), "span": "generation", "kind": "oracle"}
+    if choice.warm:
+        rules |= {"reset": GoOn(), "span": "league"}
     if choice.pipeline:
         if choice.oracle == EXACT:
             raise UsageError("--pipeline trains several best responses at once; exact ones are there at once")
