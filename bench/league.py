@@ -11,6 +11,7 @@ against its own past, and what an exploiter wins. `ablation`: main agents alone,
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 import time
@@ -57,6 +58,7 @@ def deep(seeds: int, only: list[str] | None) -> Iterator[dict[str, Any]]:
                 print(f"{generation.number} {generation.nash_conv:.4f} {marks[-1]} s", file=sys.stderr, flush=True)
 
             run = ludus.league(preset, game, seed=seed, watch=watch, **settings)
+            forget_programs()
             gaps = [round(h["nash_conv"], 4) for h in run.league.history]
             yield {
                 "task": name,
@@ -83,6 +85,12 @@ def connect_four(preset: str, seed: int, steps: int, **settings: Any) -> LeagueR
         games=200,
         **settings,
     )
+
+
+def forget_programs() -> None:
+    """Let go of compiled programs: a process can map only so many."""
+    gc.collect()
+    jax.clear_caches()
 
 
 def last(run: LeagueRun) -> str:
@@ -136,6 +144,7 @@ def play(seeds: int, steps: int) -> Iterator[dict[str, Any]]:
             begin = time.monotonic()
             run = connect_four(preset, seed, steps)
             runs[f"{preset}-{seed}"] = run
+            forget_programs()
             yield {
                 "task": "connect_four",
                 "preset": preset,
@@ -154,6 +163,7 @@ def ablation(seeds: int, steps: int) -> Iterator[dict[str, Any]]:
         runs = {}
         for which in ("none", "main", "all"):
             runs[which] = connect_four("alphastar", seed, steps, exploiters=which)
+            forget_programs()
         for which, run in runs.items():
             yield {
                 "task": "ablation",
@@ -163,6 +173,7 @@ def ablation(seeds: int, steps: int) -> Iterator[dict[str, Any]]:
                 "exploiter_wins": exploiter(run, steps // 4, seed),
             }
         yield {"task": "ablation cross-play", "seed": seed, "share_won_by_row": cross(runs, 500)}
+        forget_programs()
 
 
 def teams(game: str, seeds: int) -> Iterator[dict[str, Any]]:
@@ -180,6 +191,7 @@ def teams(game: str, seeds: int) -> Iterator[dict[str, Any]]:
             "returns_of_first_team": np.round(payoffs[..., 0], 2).tolist(),
             "meta_strategy": {t: {n: round(w, 3) for n, w in m.items()} for t, m in run.league.mixtures.items()},
         }
+        forget_programs()
 
 
 def speed() -> Iterator[dict[str, Any]]:
