@@ -11,7 +11,9 @@ import pytest
 from scipy import stats
 
 import ludus
+from ludus.experiment.league import resume_league
 from ludus.league.arena_device import DeviceArena, with_policies
+from ludus.league.league import over_seats
 from ludus.league.matchmaking import MetaStrategy
 from ludus.league.member import Member
 from ludus.league.rules import Every, Restart
@@ -291,3 +293,32 @@ def test_the_ledger_counts_opponents_as_often_as_they_were_drawn():
         if len(games) > 1:
             expected = [weights[p] * event.body["steps"] for p in games]
             assert stats.chisquare(list(games.values()), expected).pvalue > 1e-3
+
+
+def test_payoffs_between_frozen_policies_are_exact_where_they_can_be():
+    """What a learner earned while it learned is not what its frozen policy earns."""
+    run = ludus.league("psro", "spiel/kuhn_poker", oracle=PPO, generations=2, steps=2048, num_envs=32)
+    frozen = {p: c for p, c in run.league.table.cells.items() if not any(n.startswith("@") for n in p)}
+    assert len(frozen) == 9 and all(np.isinf(c.games) for c in frozen.values())
+
+
+def test_shared_roles_play_an_equilibrium_of_the_game_whose_seats_are_drawn():
+    run = ludus.league("psro", "spiel/kuhn_poker", oracle=PPO, generations=3, steps=2048, num_envs=32, roles="shared")
+    names = [e.name for e in run.league.population]
+    payoffs = over_seats(run.league.table.tensor([names, names])[0])
+    mixture = np.array([run.league.mixtures["player_0"].get(n, 0.0) for n in names])
+    assert run.league.mixtures["player_0"] == run.league.mixtures["player_1"]
+    assert (payoffs[..., 0] @ mixture).max() < 1e-6
+
+
+def test_rules_that_start_from_a_damaged_policy_go_on_without_it(tmp_path):
+    quick = ludus.PPO(rollout_length=8, network=ludus.Network(hidden=(16,)))
+    settings = {"steps": 512, "num_envs": 16, "rectified": True}
+    run = ludus.league("psro", "spiel/kuhn_poker", oracle=quick, generations=1, run_dir=tmp_path / "run", **settings)
+    heaviest = max(run.league.mixtures["player_0"].items(), key=lambda x: x[1])[0]
+    path = run.store.path(run.league.population.entries[heaviest].file)
+    path.write_bytes(path.read_bytes()[:-1])
+    warnings = []
+    again = resume_league(tmp_path / "run", generations=2, say=warnings.append)
+    assert again.league.generation == 2 and any(heaviest in text for text in warnings)
+    assert heaviest not in again.league.mixtures["player_0"]

@@ -163,3 +163,21 @@ def test_games_without_a_tree_are_refused():
         ludus.league("double-oracle", "pgx/tic_tac_toe")
     with pytest.raises(ludus.UsageError, match="every player needs a population"):
         ludus.league("psro", "spiel/kuhn_poker", oracle="exact", roles="shared")
+
+
+def test_naive_self_play_with_best_responses_cycles_and_needs_no_meta_strategy():
+    gaps, _ = curve("self-play", "matrix/rock_paper_scissors", generations=12)
+    np.testing.assert_allclose(gaps, 2)
+
+
+def test_a_damaged_newest_policy_is_not_the_end_of_an_exact_league(tmp_path):
+    from ludus.experiment.league import resume_league
+
+    settings = {"oracle": "exact", "meta_solver": "last", "run_dir": tmp_path / "run"}
+    run = ludus.league("psro", "spiel/kuhn_poker", generations=2, **settings)
+    [newest] = run.league.mixtures["player_0"]
+    path = run.store.path(run.league.population.entries[newest].file)
+    path.write_bytes(path.read_bytes()[:-1])
+    warnings = []
+    again = resume_league(tmp_path / "run", generations=3, say=warnings.append)
+    assert again.league.generation == 3 and any(newest in text for text in warnings)

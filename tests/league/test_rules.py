@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ludus
+from ludus.league.league import over_seats
 from ludus.league.matchmaking import (
     PFSP,
     AgainstMains,
@@ -21,6 +22,7 @@ from ludus.league.matchmaking import (
 from ludus.league.member import FRESH, Member
 from ludus.league.payoffs import PayoffTable
 from ludus.league.population import Entry, Population
+from ludus.league.population_based import Exploit
 from ludus.league.ratings import elo, expected_score, nash_average
 from ludus.league.rules import Branch, Every, Evolve, GoOn, Restart, WhenStrong
 from ludus.league.view import SELF, Match, Progress, View
@@ -233,3 +235,39 @@ def test_where_nobody_wins_returns_take_the_place_of_shares():
         table.add(("hunter", other), 10, 10 * returns, 10 * returns**2, np.array([10.0, 0.0]))
     assert [table.between("hunter", o)[1] for o in ("weak", "middle", "strong")] == [1.0, 0.5, 0.0]
     assert table.between("strong", "hunter")[1] == 1.0
+
+
+def test_qualities_stay_finite_when_a_rare_opponent_is_beaten_often():
+    main, rule = member(), Quality()
+    seen = view([main], [("main:1", "main"), ("main:2", "main")])
+    for _ in range(200):
+        rule.learn(seen, main, {"main:1": 50_000.0, "main:2": 3.0})
+        found = as_dict(rule(seen, main))
+        assert np.isfinite(list(found.values())).all() and found[SELF] == pytest.approx(0.8)
+
+
+def test_only_the_lowest_quarter_of_a_population_exploits_whatever_the_order():
+    members = [member(f"m{k}") for k in range(8)]
+    rates = {(f"@m{a}", f"@m{b}"): 0.9 if a > b else 0.1 for a in range(8) for b in range(a)}
+    seen = view(members, [], rates)
+    for m in members:
+        seen.progress[m.name].memory["settings"] = {"learning_rate": 1e-3}
+    answers = {m.name: Exploit()(seen, m) for m in members}
+    assert {n for n, a in answers.items() if a is not None} == {"m0", "m1"}
+    assert set(answers.values()) <= {None, "=m6", "=m7"}
+    assert seen.progress["m0"].memory["settings"]["learning_rate"] in (8e-4, 1.25e-3)
+
+
+def test_payoffs_over_seats_are_those_of_drawn_seats():
+    """Oracle: every turn of the table, by hand, for two and three players."""
+    for players in (2, 3):
+        payoffs = np.random.default_rng(players).normal(size=(*[3] * players, players))
+        expected = np.zeros_like(payoffs)
+        for names in np.ndindex(*[3] * players):
+            for shift in range(players):
+                seated = [0] * players
+                for k in range(players):
+                    seated[(k + shift) % players] = names[k]
+                for k in range(players):
+                    expected[(*names, k)] += payoffs[tuple(seated)][(k + shift) % players] / players
+        np.testing.assert_allclose(over_seats(payoffs), expected)

@@ -27,10 +27,12 @@ def files(run):
     return {p.name: p.read_bytes() for p in (run / "policies").rglob("*.safetensors")}
 
 
-@pytest.mark.parametrize("moments", [3, pytest.param(50, marks=pytest.mark.slow)])
-def test_a_killed_league_ends_as_one_left_alone(tmp_path, moments):
+@pytest.mark.parametrize(
+    ("preset", "moments"), [("alphastar", 2), ("psro", 2), pytest.param("pbt", 50, marks=pytest.mark.slow)]
+)
+def test_a_killed_league_ends_as_one_left_alone(tmp_path, preset, moments):
     """Moments are random: while it compiles, trains, freezes, evaluates or writes."""
-    command = ["league", "alphastar", "spiel/kuhn_poker", *TINY, "--quiet"]
+    command = ["league", preset, "spiel/kuhn_poker", *TINY, "--quiet"]
     begin = time.monotonic()
     code, _, err = ludus(*command, "--run-dir", "whole", cwd=tmp_path)
     assert code == 0, err

@@ -181,7 +181,6 @@ def _status(arguments: list[str]) -> int:
     given = parse(_Look, arguments, "league status")
     with prints_to_stderr():
         run = open_league(given.run).begun()
-        run.league.ledger.verify()
         found = run.to_dict()
     if given.json:
         print_json(found)

@@ -155,6 +155,9 @@ def resolve_league(
     for number in ("generations", "steps", "num_envs", "slots", "mains", "period", "devices"):
         if getattr(settings, number) < 1:
             raise UsageError(f"settings.{number} must be at least 1, not {getattr(settings, number)}")
+    for number in ("seed", "games", "window"):
+        if getattr(settings, number) < 0:
+            raise UsageError(f"settings.{number} must be at least 0, not {getattr(settings, number)}")
     return LeagueConfig(name, environment, algorithm, options, settings)
 
 
@@ -213,17 +216,8 @@ class LeagueRun:
     def plan(self) -> Plan:
         """Members and meta-solver."""
         s = self.config.settings
-        choice = Choice(
-            self.config.oracle,
-            s.meta_solver,
-            s.games,
-            s.window,
-            s.mains,
-            s.exploiters,
-            s.rectified,
-            s.pipeline,
-            s.period,
-        )
+        given = {f.name: getattr(s, f.name) for f in dataclasses.fields(Choice) if f.name != "oracle"}
+        choice = Choice(self.config.oracle, **given)
         if self.own_plan is not None:
             return self.own_plan(self.roles, choice)
         return plan(self.config.preset, self.roles, choice)
@@ -244,7 +238,7 @@ class LeagueRun:
                 raise UsageError(
                     f"{self.env.spec.name} has no tree to compute best responses in; take a learner: --oracle ppo"
                 )
-            return ExactArena(self.env.spec, tree, self.store, self.roles, s.first)
+            return ExactArena(self.env.spec, tree, self.store, self.roles, self.plan.members, s.first)
         return DeviceArena(
             self.env, self.store, self.roles, self.plan.members, s.steps, s.num_envs, s.seed, s.slots, s.devices
         )
@@ -253,6 +247,7 @@ class LeagueRun:
     def league(self) -> League:
         """Everything that the ledger says."""
         ledger = Ledger(None if self.path is None else self.path / LEDGER, read_only=self.read_only)
+        ledger.verify()
         s = self.config.settings
         return League(
             self.arena,
@@ -357,10 +352,12 @@ def resume_league(
     lock = DirectoryLock(path)
     try:
         if generations is not None:
+            if generations < 1:
+                raise UsageError(f"--generations must be at least 1, not {generations}")
             settings = dataclasses.replace(run.config.settings, generations=generations)
             run = LeagueRun(dataclasses.replace(run.config, settings=settings), path)
+            write_atomically(path / CONFIG, tomli_w.dumps(run.config.to_dict()).encode())
         run.watch, run.say, run.read_only = watch, say, False
-        run.league.ledger.verify()
         return _run(run)
     finally:
         lock.release()
@@ -386,9 +383,9 @@ def open_league(path: str | Path) -> LeagueRun:
     try:
         name, environment = tables["preset"], tables["environment"]["name"]
         oracle = tables["algorithm"]["name"]
+        changes = {k: tables[k] for k in ("algorithm", "environment", "settings")}
     except (KeyError, TypeError) as error:
         raise UsageError(f"{path / CONFIG} does not name its preset, environment and oracle") from error
-    changes = {k: tables[k] for k in ("algorithm", "environment", "settings")}
     config = resolve_league(name, environment, oracle=oracle, changes=changes)
     return LeagueRun(config, path, read_only=True)
 

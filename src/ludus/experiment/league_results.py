@@ -109,13 +109,13 @@ def best_response(
 ) -> dict[str, Any]:
     """Train an exploiter for each role against a frozen strategy: a lower bound on its exploitability.
 
-    The bound is the sum over teams of what the exploiter gained (never less than 0, as staying is possible), divided
-    by the number of teams.
+    The bound is the sum over teams of what the exploiter gained, less 1.96 standard errors (never less than 0, as
+    staying is possible), divided by the number of teams.
     """
     run = open_league(path).begun()
     league = run.league
     strategy = _strategy(run, against)
-    exact = run.arena.nash_conv(strategy, league.joint if against == "meta" else None)
+    exact = run.arena.nash_conv(strategy, None)  # of the mixtures: an exploiter meets nobody who is told what to play
     name = oracle or (EXACT if run.config.oracle == EXACT else None)
     if name == EXACT:
         if exact is None:
@@ -132,6 +132,8 @@ def best_response(
         for role in roles
     )
     arena = league_arena(run, exploiters, steps, slots=run.config.settings.slots)
+    for member in exploiters:
+        arena.check_structure(member)
     view = dataclasses.replace(league.view(league.generation), mixtures=strategy, joint=None)
     jobs = [Job(m, MetaStrategy()(view, m), 0, (0.0, 1.0), seed + i) for i, m in enumerate(exploiters)]
     trained = arena.train(jobs)
@@ -162,8 +164,9 @@ def _gains(
         exploiter = next(j.member.name for j in jobs if j.member.role == run.roles[team])
         tables = [{exploiter: 1.0} if other == team else strategy[other] for other in teams]
         best, error = _mean(arena, tables, at, episodes, seed)
-        stays, _ = _mean(arena, [strategy[other] for other in teams], at, episodes, seed + 1)
-        found[team] = {"best_response": best, "error": error, "strategy": stays, "gain": best - stays}
+        stays, other_error = _mean(arena, [strategy[other] for other in teams], at, episodes, seed + 1)
+        both = float(np.hypot(error, other_error))
+        found[team] = {"best_response": best, "error": both, "strategy": stays, "gain": best - stays}
     return found
 
 
@@ -181,7 +184,7 @@ def _mean(
 
 def _bound(run: LeagueRun, against: str, teams: dict[str, Any], exact: float | None) -> dict[str, Any]:
     count = len(run.env.spec.teams)
-    bound = exact if not teams else sum(max(0.0, row["gain"]) for row in teams.values())
+    bound = exact if not teams else sum(max(0.0, row["gain"] - 1.96 * row["error"]) for row in teams.values())
     assert bound is not None
     return {
         "run": str(run.path),

@@ -85,8 +85,8 @@ class Arena(Protocol):
         """What all members know, written into the store; what `restore` takes."""
         ...
 
-    def restore(self, saved: dict[str, Any]) -> None:
-        """As it was when `save` returned this."""
+    def restore(self, saved: dict[str, Any]) -> dict[str, Exception]:
+        """As it was when `save` returned this; of whom it could not be read, and why."""
         ...
 
 

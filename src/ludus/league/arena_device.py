@@ -98,6 +98,12 @@ class DeviceArena:
         self._roles[name] = role
         self._held[name] = unpack(trained.arrays, trained.metadata, name)
 
+    def check_structure(self, member: Member) -> None:
+        """Raise `UsageError` where a member's policies cannot play beside the frozen ones of its role."""
+        names = [n for n, role in self._roles.items() if role == member.role and n in self._files][-1:]
+        for group in self.groups_of(member.role):
+            stack([self._template(group), *(self.policies(n)[group] for n in names)], 2, group)
+
     def policies(self, name: str) -> Policies:
         """Of an entry, or of `@member` as it is now. Raises `DamagedPolicyError` for a damaged file."""
         if name.startswith(LIVE):
@@ -387,11 +393,16 @@ class DeviceArena:
         """See `Arena.save`."""
         return {name: self.store.put(flatten(x), {"kind": "learner"}) for name, x in self._learners.items()}
 
-    def restore(self, saved: dict[str, Any]) -> None:
+    def restore(self, saved: dict[str, Any]) -> dict[str, Exception]:
         """See `Arena.restore`."""
+        failed: dict[str, Exception] = {}
         for name, file in saved.items():
             like = self._fresh(self._members[name], 0)
-            self._learners[name] = unflatten(like, self.store.content(file)[0], name)
+            try:
+                self._learners[name] = unflatten(like, self.store.content(file)[0], name)
+            except DamagedFileError as error:
+                failed[name] = error
+        return failed
 
 
 def stack(policies: list[Any], size: int, what: str) -> Any:
@@ -428,8 +439,15 @@ def with_policies(member: Member, learner: Learner, policies: Policies) -> Learn
     """A learner whose policies are these: every array that its policies are made of is replaced."""
     own = jax.tree.leaves(member.algorithm.policy(learner))
     new = jax.tree.leaves({name: policies[name] for name in member.algorithm.policy(learner)})
+    if hasattr(member.algorithm, "settled"):
+        kind = type(member.algorithm).__name__.lower()
+        raise UsageError(f"{kind} stores what it settles on alone, so it cannot go on from a frozen policy")
     replaced = {id(a): b for a, b in zip(own, new, strict=True)}
-    return jax.tree.map(lambda x: jnp.asarray(replaced.get(id(x), x)), learner)
+    taken = jax.tree.map(lambda x: jnp.asarray(replaced.get(id(x), x)), learner)
+    places = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(taken)}
+    # Target networks begin as copies of what was taken over.
+    aimed = lambda path, x: places.get(jax.tree_util.keystr(path).replace(".target", ".models"), x)
+    return jax.tree_util.tree_map_with_path(aimed, taken)
 
 
 def _new_optimiser(learner: Learner, fresh: Learner) -> Learner:

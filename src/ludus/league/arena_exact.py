@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from ludus.league.arena import DamagedPolicyError, Job, Trained, exact_cell
 from ludus.league.member import Member
 from ludus.league.meta_solvers import Meta
 from ludus.league.payoffs import Cell, Profile
+from ludus.league.view import LIVE
 from ludus.storage.arrays import DamagedFileError
 from ludus.storage.policy_store import PolicyStore
 
@@ -88,6 +89,7 @@ class ExactArena:
     tree: GameTree
     store: PolicyStore
     roles: dict[str, str]
+    members: tuple[Member, ...] = ()
     first: str = "first"  # where populations begin: at everybody's `first` action, or `uniform`
     exact_payoffs: bool = True
     _files: dict[str, tuple[str, int]] = field(default_factory=dict)  # of policies: file and player
@@ -119,6 +121,15 @@ class ExactArena:
         """See `Arena.admit`."""
         self._files[name] = (file, self._player(role))
 
+    def _newest(self, name: str) -> str:
+        """The name, or in the place of `@member` the newest policy that it froze (else of its role)."""
+        if not name.startswith(LIVE):
+            return name
+        member = name.removeprefix(LIVE)
+        own = [n for n in self._files if n.rpartition(":")[0] == member]
+        player = self._player(next(m.role for m in self.members if m.name == member))
+        return (own or [n for n, (_, p) in self._files.items() if p == player])[-1]
+
     def _know(self, names: Iterable[str]) -> None:
         """Load plans. Raises `DamagedPolicyError` for a damaged file."""
         for name in names:
@@ -141,9 +152,15 @@ class ExactArena:
 
     def train(self, jobs: list[Job]) -> list[Trained]:
         """See `Arena.train`: exact best responses to what the others do."""
-        self._know(n for job in jobs for p in job.match.profiles for n in p)
+        known = [self._frozen(job) for job in jobs]
+        self._know(n for job in known for p in job.match.profiles for n in p)
         with jax.enable_x64(True):
-            return [self._respond(job) for job in jobs]
+            return [self._respond(job) for job in known]
+
+    def _frozen(self, job: Job) -> Job:
+        """A best response knows no live policies: the newest frozen ones are as they are now."""
+        profiles = tuple(tuple(self._newest(n) for n in p) for p in job.match.profiles)
+        return replace(job, match=replace(job.match, profiles=profiles))
 
     def _respond(self, job: Job) -> Trained:
         player, players = self._player(job.member.role), self.game.players
@@ -198,8 +215,9 @@ class ExactArena:
         """See `Arena.save`: nothing."""
         return {}
 
-    def restore(self, saved: dict[str, Any]) -> None:
+    def restore(self, saved: dict[str, Any]) -> dict[str, Exception]:
         """See `Arena.restore`."""
+        return {}
 
 
 def _size(count: int) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ludus.core.errors import UsageError
 from ludus.league.arena import Arena, DamagedPolicyError, Job, Trained
-from ludus.league.member import Member
+from ludus.league.member import FRESH, Member
 from ludus.league.meta_solvers import Meta, MetaSolver
 from ludus.league.payoffs import Cell, PayoffTable, Profile
 from ludus.league.population import Entry, Population
@@ -71,6 +71,7 @@ class League:
     finished: bool = False
     _learners: dict[str, str] = field(default_factory=dict)  # files of what members know
     _gap: float | None = None
+    _measured: set[str] = field(default_factory=set)  # policies whose games against each other are all played
 
     def __post_init__(self) -> None:
         spec = self.arena.spec
@@ -188,15 +189,35 @@ class League:
             try:
                 return work()
             except DamagedPolicyError as error:
-                self.warn(f"{error}; '{error.name}' is left out of matchmaking, its rating is kept")
-                self.population.mark_damaged(error.name)
-                events.append(Event(f"damaged/{number}/{error.name}", "damaged", {"name": error.name}))
+                events.append(self._leave_out(number, error))
+
+    def _leave_out(self, number: int, error: DamagedPolicyError) -> Event:
+        self.warn(f"{error}; '{error.name}' is left out of matchmaking, its rating is kept")
+        self._drop(error.name)
+        return Event(f"damaged/{number}/{error.name}", "damaged", {"name": error.name})
+
+    def _drop(self, name: str) -> None:
+        """A damaged policy takes part in nothing; where it was all of a mixture, all others of its role do alike."""
+        self.population.mark_damaged(name)
+        for team, mixture in self.mixtures.items():
+            kept = {n: w for n, w in mixture.items() if n != name}
+            if not kept:
+                kept = {e.name: 1.0 for e in self.population.of(self.arena.roles[team])}
+            if not kept:
+                raise UsageError(f"no policy of {team} can be read any more: the league cannot go on")
+            total = sum(kept.values())
+            self.mixtures[team] = {n: w / total for n, w in kept.items()}
+        if self.joint is not None:
+            left = {p: w for p, w in self.joint.items() if name not in p}
+            total = sum(left.values())
+            self.joint = {p: w / total for p, w in left.items()} if total > 0 else None
 
     def _span(self, member: Member, number: int) -> tuple[float, float]:
         """The share of its plan that a member has behind it before and after a generation."""
         if member.span == "league":
             return (number - 1) / self.generations, number / self.generations
-        return (0.0, 1.0) if member.span == "generation" else (0.0, 0.0)
+        # Who has no plan learns and explores as in the middle of one: exploration that falls has fallen by then.
+        return (0.0, 1.0) if member.span == "generation" else (0.5, 0.5)
 
     def _trained(self, number: int, job: Job, result: Trained) -> Event:
         """Count what a member's training came to."""
@@ -233,11 +254,14 @@ class League:
         return Event(f"training/{number}/{member.name}/{job.number}", "training", body)
 
     def _freeze(self, number: int, jobs: list[Job], trained: list[Trained]) -> list[Event]:
-        events = []
-        for i, member in enumerate(self.plan.members):
-            view, progress = self.view(number, 1 + i), self.progress[member.name]
-            if not any(job.member is member for job in jobs) or not member.freeze(view, member):
-                continue
+        """All rules are asked before anything changes; then policies are frozen, then members begin anew."""
+        events: list[Event] = []
+        trains = {job.member.name for job in jobs}
+        views = {m.name: self.view(number, 1 + i) for i, m in enumerate(self.plan.members)}
+        freezing = [m for m in self.plan.members if m.name in trains and m.freeze(views[m.name], m)]
+        answers = {m.name: m.reset(views[m.name], m) for m in freezing}
+        for member in freezing:
+            progress = self.progress[member.name]
             for job, result in zip(jobs, trained, strict=True):
                 if job.member is not member:
                     continue
@@ -246,18 +270,42 @@ class League:
                 parent = job.match.start or progress.parent
                 entry = Entry(name, member.role, member.name, parent, number, progress.steps, file)
                 events.append(self._admit(entry, job.number))
-                kept = events[-1].body["kept"]
-            self.table.rename(LIVE + member.name, kept)
+            kept, answer = events[-1].body["kept"], answers[member.name]
+            body = {"member": member.name, "kept": kept, "answer": answer}
+            events.append(Event(f"frozen/{number}/{member.name}", "frozen", body))
             progress.since, progress.parent = 0, kept
-            answer = member.reset(view, member)
             if answer is not None:
-                self.arena.reset(member, answer, self._seed(number, i, 99))
-                self.table.forget(LIVE + member.name)
                 progress.resets += 1
                 progress.parent = answer if answer in self.population.entries else None
-            body = {"member": member.name, "kept": kept, "answer": answer}
-            events.append(Event(f"reset/{number}/{member.name}", "reset", body))
+        for event in [e for e in events if e.kind == "frozen"]:
+            self._inherit(event.body)
+        for i, member in enumerate(self.plan.members):
+            answer = answers.get(member.name)
+            if answer is not None:
+                events += self._reset(number, member, answer, self._seed(number, i, 99))
         return events
+
+    def _inherit(self, body: dict[str, Any]) -> None:
+        """What a frozen policy inherits of its member's record, and what a member that begins anew forgets.
+
+        Games between frozen policies are played anew where there is an evaluation: those of training were against
+        a learner that was not yet what it became.
+        """
+        live = LIVE + body["member"]
+        measured = self.plan.games > 0
+        self.table.rename(live, body["kept"], lambda p: not measured or any(n.startswith(LIVE) for n in p))
+        if body["answer"] is not None:
+            self.table.forget(live)
+
+    def _reset(self, number: int, member: Member, answer: str, seed: int) -> list[Event]:
+        try:
+            self.arena.reset(member, answer, seed)
+        except DamagedPolicyError as error:  # begin anew instead
+            event = self._leave_out(number, error)
+            self.arena.reset(member, FRESH, seed)
+            self.progress[member.name].parent = None
+            return [event]
+        return []
 
     def _admit(self, entry: Entry, number: int = 0) -> Event:
         kept = self.population.add(entry)
@@ -292,14 +340,18 @@ class League:
 
     def _missing(self, number: int) -> dict[Profile, Cell]:
         """Play the cells that nobody played."""
-        profiles = self.table.missing(self._names(), 1.0)
+        names = self._names()
+        profiles = self.table.missing(names, 1.0, self._measured)
         cells = self.arena.evaluate(profiles, self.plan.games, self._seed(number, 1000)) if profiles else []
+        self._measured.update(name for own in names for name in own)
         return dict(zip(profiles, cells, strict=True))
 
     def _meta(self, number: int) -> float | None:
         """Solve for the meta-strategy; its NashConv."""
         names = self._names()
         payoffs, games = self.table.tensor(names)
+        if self._shared:
+            payoffs, games = over_seats(payoffs), np.minimum(games, games.T)
         counts = [np.array([self.population.entries[n].count for n in own], float) for own in names]
         if self.plan.meta_solver is None:
             self._solve(names, self.arena.least_exploitable(names))
@@ -310,11 +362,16 @@ class League:
                 self.mixtures.update(member.match.meta(self.view(number), member))
         return self.arena.nash_conv(self.mixtures, self.joint)
 
+    @property
+    def _shared(self) -> bool:
+        """Whether one role plays all teams."""
+        return len(self.arena.spec.teams) > 1 and len(set(self.arena.roles.values())) == 1
+
     def _solve(self, names: list[list[str]], meta: Meta) -> None:
-        """Keep a meta-strategy; where all teams share a role it is made the same for all."""
+        """Keep a meta-strategy; where all teams share a role it is the same for all."""
         mixtures, joint = list(meta.mixtures), meta.joint
         teams = self.arena.spec.teams
-        if len(teams) > 1 and len(set(self.arena.roles.values())) == 1:
+        if self._shared:
             mixtures = [np.mean(mixtures, axis=0)] * len(teams)
             if joint is not None:
                 turns = [tuple((k + shift) % len(teams) for k in range(len(teams))) for shift in range(len(teams))]
@@ -335,9 +392,11 @@ class League:
         """Without policies that cannot play."""
         bad = {e.name for e in self.population if e.damaged}
         kept = [k for k, p in enumerate(match.profiles) if not bad & set(p)]
-        if len(kept) == len(match.profiles):
-            return match.normalised()
-        return replace(match, profiles=tuple(match.profiles[k] for k in kept), weights=match.weights[kept]).normalised()
+        if not kept:
+            raise UsageError("all policies that a member would meet are damaged: the league cannot go on")
+        start = None if match.start in bad else match.start
+        profiles = tuple(match.profiles[k] for k in kept)
+        return replace(match, profiles=profiles, weights=match.weights[kept], start=start).normalised()
 
     # The ledger
 
@@ -371,12 +430,9 @@ class League:
                 arrays = (np.array(x, float) for x in (returns, squares, scores))
                 self.table.add(tuple(profile), float(games), *arrays, decay=decay)
         elif event.kind == "damaged":
-            self.population.mark_damaged(body["name"])
-        elif event.kind == "reset":
-            live = LIVE + body["member"]
-            self.table.rename(live, body["kept"])
-            if body["answer"] is not None:
-                self.table.forget(live)
+            self._drop(body["name"])
+        elif event.kind == "frozen":
+            self._inherit(body)
         elif event.kind == "generation":
             self.generation = body["generation"]
             self.mixtures, self.finished = body["mixtures"], body["finished"]
@@ -391,7 +447,21 @@ class League:
         """Let members know what they knew when the last whole generation was written."""
         if self.generation >= 0:
             self._remove_but(self._learners, self.store.names())  # what a crash left between two generations
-            self.arena.restore(self._learners)
+            for name, error in self.arena.restore(self._learners).items():
+                newest = [e.name for e in self.population if e.member == name and not e.damaged]
+                start = newest[-1] if newest else FRESH
+                self.warn(f"{error}; '{name}' goes on from {'its newest frozen policy' if newest else 'nothing'}")
+                self.arena.reset(self.members[name], start, self._seed(self.generation, 7))
+
+
+def over_seats(payoffs: np.ndarray) -> np.ndarray:
+    """The payoffs of a game whose seats are drawn: means over all turns of the table."""
+    teams = payoffs.shape[-1]
+    total = np.zeros_like(payoffs)
+    for shift in range(teams):
+        turn = [(k + shift) % teams for k in range(teams)]  # whoever plays team k sits at team k + shift
+        total += payoffs.transpose(*turn, teams)[..., turn]
+    return total / teams
 
 
 def _cell(profile: Profile, cell: Cell) -> list[Any]:

@@ -135,6 +135,8 @@ class Rectified:
 
     def __call__(self, view: View, member: Member) -> list[Match]:
         team = view.teams_of(member.role)[0]
+        if len(view.spec.teams) != 2:
+            raise UsageError(f"--rectified needs two teams, and {view.spec.name} has {len(view.spec.teams)}")
         other = view.others(team)[0]
         found = []
         for own, weight in view.mixtures[team].items():
@@ -188,12 +190,14 @@ class AlphaStarMain:
         rates = view.rates(member, exploiters)
         if len(rates) and rates.min() < self.weak:
             return view.against(member, exploiters, pfsp(rates))
-        mains = _names(view.past(member, "main"))
-        rates = view.rates(member, mains)
-        kept = without_monotone_suffix(rates)
-        if kept and rates[:kept].min() < 0.7:
-            return view.against(member, mains[:kept], pfsp(rates[:kept]))
-        return None
+        forgotten = []
+        for main in dict.fromkeys(e.member for e in view.past(member, "main")):
+            own = _names([e for e in view.past(member, "main") if e.member == main])
+            rates = view.rates(member, own)
+            kept = without_monotone_suffix(rates)
+            if kept and rates[:kept].min() < 0.7:
+                forgotten.append((1.0, view.against(member, own[:kept], pfsp(rates[:kept]))))
+        return mix(*forgotten) if forgotten else None
 
 
 def without_monotone_suffix(rates: Rates) -> int:
@@ -263,8 +267,9 @@ def quality_softmax(quality: Rates) -> Rates:
 
 
 def quality_update(quality: Rates, wins: Rates, rate: float = 0.01) -> Rates:
-    """q_i − η wins_i / (N p_i), p as it was when they were drawn."""
-    return quality - rate * wins / (len(quality) * quality_softmax(quality))
+    """q_i − η wins_i / (N p_i), p as it was when they were drawn; at most 1 lower, as p stands still meanwhile."""
+    chances = np.maximum(quality_softmax(quality), 1e-3 / len(quality))
+    return quality - np.minimum(rate * wins / (len(quality) * chances), 1.0)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from ludus.equilibria.normal_form import (
 )
 
 Payoffs = Float[np.ndarray, "..."]
+MOST_ENUMERATED = 12  # policies whose supports are enumerated
 ITERATIONS = 10_000  # of learning dynamics
 
 
@@ -65,6 +66,10 @@ def nash(payoffs: Payoffs, games: Payoffs, counts: list[np.ndarray]) -> Meta:
     if is_zero_sum(payoffs):
         x, y, _ = solve_zero_sum(row)
         return Meta((x, y))
+    if row.shape[0] == row.shape[1] <= MOST_ENUMERATED and np.allclose(row, column.T):
+        for x, y in support_enumeration(row, column):  # of a symmetric game an equilibrium that is the same for both
+            if np.allclose(x, y, atol=1e-6):
+                return Meta((x, y))
     x, y = lemke_howson(row, column)
     if not (np.isfinite(x).all() and np.isfinite(y).all() and mixed_nash_conv(payoffs, [x, y]) < 1e-6):
         x, y = next(support_enumeration(row, column))

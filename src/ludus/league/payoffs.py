@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -84,9 +85,15 @@ class PayoffTable:
     def between(self, own: str, other: str) -> tuple[float, float]:
         """Games between two, over all seatings, and the share that `own` won, draws counted half; 1/2 if unknown.
 
-        Games with more teams count where all the others are played by `other`.
+        Of games with more teams those count in which `own` and `other` both play.
         """
         games, score = 0.0, 0.0
+        if self.teams > 2:
+            for profile, known in self.cells.items():
+                if own in profile and other in profile and (own != other or profile.count(own) > 1):
+                    weight = min(known.games, 1e9)
+                    games, score = games + weight, score + weight * self._score(known, profile.index(own))
+            return games, score / games if games > 0 else 0.5
         for seat in range(self.teams):
             profile = tuple(own if team == seat else other for team in range(self.teams))
             cell = self.cells.get(profile)
@@ -114,9 +121,11 @@ class PayoffTable:
                 payoffs[index], counts[index] = cell.mean, cell.games
         return payoffs, counts
 
-    def missing(self, names: list[list[str]], games: float) -> list[Profile]:
-        """Profiles with fewer games than that."""
-        found = []
+    def missing(self, names: list[list[str]], games: float, known: set[str]) -> list[Profile]:
+        """Profiles with fewer games than that; not of those that are all `known`."""
+        found: list[Profile] = []
+        if all(name in known for own in names for name in own):
+            return found
         for index in np.ndindex(*(len(x) for x in names)):
             profile = tuple(names[team][k] for team, k in enumerate(index))
             cell = self.cells.get(profile)
@@ -124,11 +133,11 @@ class PayoffTable:
                 found.append(profile)
         return found
 
-    def rename(self, old: str, new: str) -> None:
-        """Let `new` inherit what is known of `old`."""
+    def rename(self, old: str, new: str, inherits: Callable[[Profile], bool]) -> None:
+        """Let `new` inherit what is known of `old`, in those of the new profiles."""
         for profile, cell in list(self.cells.items()):
-            if old in profile:
-                renamed = tuple(new if name == old else name for name in profile)
+            renamed = tuple(new if name == old else name for name in profile)
+            if old in profile and inherits(renamed):
                 self.cells[renamed] = Cell(cell.games, cell.returns, cell.squares, cell.scores)
 
     def forget(self, name: str) -> None:

@@ -29,9 +29,9 @@ class PopulationPlay:
         """A member's settings; drawn around the algorithm's the first time."""
         memory = view.progress[member.name].memory
         if "settings" not in memory:
-            index = list(view.members).index(member.name)
-            draw = np.random.default_rng([index, 0x706274])
-            scale = SPREAD ** draw.uniform(-1, 1, len(self.settings)) if index else np.ones(len(self.settings))
+            first = next(iter(view.members)) == member.name
+            drawn = SPREAD ** view.random.uniform(-1, 1, len(self.settings))
+            scale = np.ones(len(self.settings)) if first else drawn
             memory["settings"] = {
                 n: float(getattr(member.algorithm, n) * s) for n, s in zip(self.settings, scale, strict=True)
             }

@@ -126,7 +126,7 @@ def _alphastar(roles: list[str], choice: Choice, *, pseudocode: bool = False) ->
         members += _each(roles, choice.mains, "main-exploiter", **rules, **shared)
     if choice.exploiters == "all":
         match_all = PFSP("capped" if pseudocode else "squared")
-        strong = WhenStrong("past", least=least, most=least if not pseudocode else most)
+        strong = WhenStrong("past", least=least, most=most)
         rules = {
             "match": match_all,
             "freeze": strong,
@@ -163,6 +163,9 @@ def _openai_five(roles: list[str], choice: Choice) -> tuple[list[Member], str]:
 def _pbt(roles: list[str], choice: Choice) -> tuple[list[Member], str]:
     if len(roles) > 1:
         raise UsageError("pbt needs one role for all teams: --roles shared, in a game whose seats one policy can take")
+    missing = [n for n in PopulationPlay().settings if not hasattr(choice.oracle, n)]
+    if missing:
+        raise UsageError(f"pbt perturbs {missing[0]}, which this oracle does not have; take --oracle ppo")
     count = max(4, choice.mains)
     rules = {"match": PopulationPlay(), "freeze": Every(), "reset": Exploit(), "decay": 0.999}
     return _each(roles, count, "member", algorithm=choice.oracle, **rules), "nash"

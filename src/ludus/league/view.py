@@ -113,6 +113,11 @@ class View:
         mixtures: dict[str, dict[str, float]] = {}
         for name, weight in zip(names, weights, strict=True):
             mixtures.setdefault(self._role(name), {})[name] = float(weight)
+        for role in self.rivals(member):  # whoever is not spoken of plays as it is now
+            if role not in mixtures:
+                live = [m.name for m in self.members.values() if m.role == role and m.kind == "main"]
+                entries = [LIVE + name for name in live] or [e.name for e in self.population.of(role)]
+                mixtures[role] = {name: 1.0 / len(entries) for name in entries}
         return self.mixed(
             member, {team: mixtures[self.roles[team]] for team in self.others(self.teams_of(member.role)[0])}
         )
