@@ -44,12 +44,12 @@ DEEP: dict[str, tuple[str, str, str, dict[str, Any]]] = {
 }
 
 
-def deep(seeds: int, only: list[str] | None) -> Iterator[dict[str, Any]]:
+def deep(seeds: int, only: list[str] | None, first: int = 0) -> Iterator[dict[str, Any]]:
     """NashConv of each generation."""
     for name, (preset, game, asked, settings) in DEEP.items():
         if only and name not in only:
             continue
-        for seed in range(seeds):
+        for seed in range(first, seeds):
             begin = time.monotonic()
             marks: list[float] = []
 
@@ -251,12 +251,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default=["deep", "play", "ablation", "tag", "smax", "speed"])
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="the first seed of `deep`")
     parser.add_argument("--steps", type=int, default=8_000_000, help="of each league on connect four, all members")
     parser.add_argument("--only", nargs="*", help="names of `deep`")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     tasks: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
-        "deep": lambda: deep(given.seeds, given.only),
+        "deep": lambda: deep(given.seeds, given.only, given.first),
         "play": lambda: play(given.seeds, given.steps),
         "ablation": lambda: ablation(given.seeds, given.steps),
         "tag": lambda: teams("mpe/simple_tag", given.seeds),
