@@ -135,3 +135,17 @@ def test_shipped_presets_are_right_for_their_games():
             assert layer, f"the preset of {algorithm} for {environment} is not found under its own name"
             merged, _ = resolve(algorithm, environment) if "/" in environment else (None, None)
             assert merged is None or merged.algorithm.rollout_length > 0
+
+
+def test_shipped_leagues_are_right_for_their_games():
+    """Every table of leagues.toml names a league preset and resolves to what it says."""
+    tables = tomllib.loads((resources.files("ludus.experiment") / "leagues.toml").read_text())
+    for name, games in tables.items():
+        for game, layer in games.items():
+            environment = {"pgx": "pgx/connect_four"}.get(game, game)
+            found = resolve_league(name, environment)
+            for field, value in layer["settings"].items():
+                assert getattr(found.settings, field) == value
+            for field, value in layer.get("algorithm", {}).items():
+                if not isinstance(value, dict) and field != "name":
+                    assert getattr(found.oracle, field) == value

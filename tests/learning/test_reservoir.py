@@ -28,7 +28,7 @@ def test_every_item_is_kept_alike():
 
 def test_a_reservoir_keeps_everything_while_there_is_room():
     np.testing.assert_array_equal(filled(5, 3, 8).items[:, :5], np.tile(np.arange(5), (3, 1)))
-    assert int(filled(5, 3, 8).filled) == 5
+    np.testing.assert_array_equal(filled(5, 3, 8).filled, [5, 5, 5])
 
 
 def test_samples_are_uniform_over_what_is_kept():
@@ -36,3 +36,16 @@ def test_samples_are_uniform_over_what_is_kept():
     drawn = np.asarray(reservoir.sample(4_000, jax.random.key(1)))
     counts = np.bincount(drawn, minlength=5)
     assert counts.shape == (5,) and stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_environments_that_offer_nothing_keep_what_they_have_and_samples_are_uniform_over_what_is_kept():
+    """Environment 0 is offered 12 items, environment 1 four, environment 2 none."""
+    reservoir = Reservoir.empty(jax.ShapeDtypeStruct((), jnp.int32), 3, 20)
+    for k in range(12):
+        offered = jnp.array([True, k < 4, False])
+        reservoir = reservoir.push(jnp.array([k, 100 + k, 200]), jax.random.key(k), offered)
+    np.testing.assert_array_equal(reservoir.filled, [12, 4, 0])
+    drawn = np.concatenate([np.asarray(reservoir.sample(64, jax.random.key(k))) for k in range(200)])
+    values, counts = np.unique(drawn, return_counts=True)
+    np.testing.assert_array_equal(values, [*range(12), *range(100, 104)])
+    assert stats.chisquare(counts).pvalue > 1e-3

@@ -106,7 +106,7 @@ class LeagueConfig:
 
 def shipped(name: str, environment: str) -> dict[str, Any]:
     """The shipped settings of a league preset in a game: `[PRESET."suite/name"]`, else `[PRESET.suite]`."""
-    file = resources.files("ludus.experiment") / "presets" / "league.toml"
+    file = resources.files("ludus.experiment") / "leagues.toml"
     tables = tomllib.loads(file.read_text()).get(name, {})
     found: dict[str, Any] = tables.get(environment, tables.get(environment.partition("/")[0], {}))
     return found
