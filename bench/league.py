@@ -29,6 +29,7 @@ from ludus.league.matchmaking import SelfPlay
 from ludus.league.member import Member
 from ludus.league.rules import GoOn, Never
 from ludus.league.view import Match
+from ludus.runtime.setup import configure
 
 KUHN, LEDUC, FOUR = "spiel/kuhn_poker", "spiel/leduc_poker", "pgx/connect_four"
 # name -> preset, game, what is asked of the last NashConv, settings
@@ -209,6 +210,7 @@ def speed() -> Iterator[dict[str, Any]]:
             times.append(time.monotonic() - begin)
         return float(np.median(times))
 
+    configure()
     cores = len(jax.devices())
     for game in (KUHN, FOUR):
         base = ludus.league("self-play", game, oracle=ludus.PPO(rollout_length=32), generations=1, steps=4096, games=0)
