@@ -31,11 +31,18 @@ def peer(*flags: str) -> dict[str, Any]:
     return found
 
 
-def leduc(preset: str) -> tuple[float, float]:
-    """Seconds and NashConv of 20 generations."""
+def leduc(preset: str) -> list[tuple[float, float]]:
+    """Seconds and NashConv after each of 20 generations."""
     begin = time.monotonic()
-    run = ludus.league(preset, "spiel/leduc_poker", oracle="exact", first="uniform", generations=20)
-    return time.monotonic() - begin, run.league.history[-1]["nash_conv"]
+    marks: list[tuple[float, float]] = []
+    watch = lambda generation: marks.append((time.monotonic() - begin, generation.nash_conv))
+    ludus.league(preset, "spiel/leduc_poker", oracle="exact", first="uniform", generations=20, watch=watch)
+    return marks
+
+
+def until(marks: list[tuple[float, float]], nash_conv: float) -> float:
+    """Seconds until NashConv is that low."""
+    return next((seconds for seconds, gap in marks if gap <= nash_conv), float("inf"))
 
 
 def kuhn(seed: int) -> float:
@@ -63,11 +70,14 @@ def main() -> None:
         rows.append(
             {
                 "task": f"{preset}, exact best responses on Leduc, 20 iterations",
-                "seconds": float(np.median([own for (own, _), _ in pairs])),
-                "nash_conv": pairs[0][0][1],
+                "seconds": float(np.median([own[-1][0] for own, _ in pairs])),
+                "nash_conv": pairs[0][0][-1][1],
                 "peer_seconds": float(np.median([other["seconds"] for _, other in pairs])),
                 "peer_nash_conv": [round(other["nash_conv"], 3) for _, other in pairs],
-                "ratio": float(np.median([other["seconds"] / own for (own, _), other in pairs])),
+                "ratio": float(np.median([other["seconds"] / own[-1][0] for own, other in pairs])),
+                "ratio_until_the_peers_nash_conv": float(
+                    np.median([other["seconds"] / until(own, other["nash_conv"]) for own, other in pairs])
+                ),
                 "asked": 50,
             }
         )
