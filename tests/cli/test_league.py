@@ -83,6 +83,7 @@ def test_dry_runs_print_members_and_settings(capsys):
         ([*KUHN, "--oracle", "pop"], "'ppo'"),
         ([*KUHN, "--generations", "0"], "at least 1"),
         ([*KUHN, "--steps", "-5"], "at least 1"),
+        ([*KUHN, "--learning-rate", "-1"], "at least 0"),
         (["league", "psro", "mpe/simple_spread"], "one team"),
         (["league", "self-play", "mpe/simple_tag", "--roles", "shared"], "separate"),
         (["league", "double-oracle", "pgx/tic_tac_toe"], "--oracle ppo"),

@@ -19,7 +19,7 @@ from ludus.league.member import Member
 from ludus.league.rules import Every, Restart
 from ludus.league.stored import pack, unpack
 from ludus.networks.simple import RandomPolicy
-from ludus.runtime.cast import LEARNER, Cast, Matches, decide
+from ludus.runtime.cast import LEARNER, Cast, Matches
 from ludus.runtime.rollout import collect, init_actors
 from ludus.runtime.tournament import Tournament
 from ludus.storage.policy_store import PolicyStore
@@ -259,7 +259,6 @@ def test_many_members_of_one_architecture_are_one_program():
 def test_tournaments_pad_what_is_no_multiple():
     env = ludus.make("matrix/rock_paper_scissors")
     group = env.spec.groups[0]
-    stack = jax.tree.map(lambda x: jnp.stack([x, x]), {group.name: policies(env, 1, group.name)})
     stack = {group.name: policies(env, 2, group.name)}
     found = Tournament(env)(stack, np.array([[0, 1], [1, 0], [0, 0]]), 7, jax.random.key(0))
     assert found.games.sum() == 21
@@ -274,7 +273,6 @@ def test_random_policies_are_no_networks():
     own = PPO.policy(PPO.init(env.spec, 1, key=jax.random.key(0)))["players"]
     with pytest.raises(ludus.UsageError, match="differ in their networks"):
         stack([own, RandomPolicy(env.spec.groups[0])], 2, "players")
-    assert decide is not None
 
 
 def test_the_ledger_counts_opponents_as_often_as_they_were_drawn():

@@ -77,7 +77,8 @@ def _run(preset: str, environment: str, rest: list[str]) -> int:
     asked = ask(rest, line, _Command(), base.settings, base.oracle, environment, base.options)
     config = LeagueConfig(preset, environment, asked.algorithm, asked.options, asked.settings)
     checked = config.to_dict()
-    resolve_league(preset, environment, oracle=checked["algorithm"]["name"], changes={"settings": checked["settings"]})
+    tables = {k: checked[k] for k in ("algorithm", "environment", "settings")}
+    resolve_league(preset, environment, oracle=checked["algorithm"]["name"], changes=tables)  # refuses what cannot be
     given: Any = asked.command
     configure()
     if given.dry_run:

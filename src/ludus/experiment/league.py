@@ -21,7 +21,7 @@ from ludus.algorithms.registry import name_of
 from ludus.core.errors import UsageError, nearest
 from ludus.core.tree import GameTree, tree_of_payoffs
 from ludus.envs.registry import make
-from ludus.experiment.config import Config, Settings, check_ranges, merge, read_toml, resolve
+from ludus.experiment.config import Config, Settings, check_options, check_ranges, merge, read_toml, resolve
 from ludus.experiment.interrupt import Interrupt, Interrupted
 from ludus.experiment.run_directory import versions
 from ludus.league.arena_device import DeviceArena
@@ -148,7 +148,7 @@ def resolve_league(
         if own and algorithm != EXACT and layer.get("algorithm", {}).get("name", chosen) == chosen:
             algorithm = merge(algorithm, own, "algorithm")
         given = {k: v for k, v in layer.get("environment", {}).items() if k != "name"}
-        options |= given
+        options |= check_options(environment, given)
         settings = merge(settings, layer.get("settings", {}), "settings")
     if algorithm != EXACT:
         check_ranges(Config(algorithm, environment, options))
