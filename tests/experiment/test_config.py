@@ -15,7 +15,7 @@ from ludus.algorithms.policy_gradient.ppo import PPO
 from ludus.core.errors import UsageError
 from ludus.experiment import config as configs
 from ludus.experiment.config import Config, Settings, from_dict, read_toml, resolve
-from ludus.experiment.league import resolve_league
+from ludus.experiment.league_config import resolve_league
 from ludus.networks.torso import Network
 
 GAME = "matrix/climbing"

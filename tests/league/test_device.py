@@ -12,8 +12,9 @@ from scipy import stats
 
 import ludus
 from ludus.experiment.league import resume_league
-from ludus.league.arena_device import DeviceArena, with_policies
+from ludus.league.arena_device import DeviceArena
 from ludus.league.league import over_seats
+from ludus.league.learners import with_policies
 from ludus.league.matchmaking import MetaStrategy
 from ludus.league.member import Member
 from ludus.league.rules import Every, Restart
@@ -267,7 +268,7 @@ def test_tournaments_pad_what_is_no_multiple():
 
 def test_random_policies_are_no_networks():
     """`stack` refuses what cannot play in one program, in a sentence."""
-    from ludus.league.arena_device import stack
+    from ludus.league.learners import stack
 
     env = ludus.make("spiel/kuhn_poker")
     own = PPO.policy(PPO.init(env.spec, 1, key=jax.random.key(0)))["players"]

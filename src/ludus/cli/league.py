@@ -67,7 +67,8 @@ def league(arguments: list[str]) -> int:
 def _run(preset: str, environment: str, rest: list[str]) -> int:
     from ludus.cli.flags import ask, value_of
     from ludus.envs.registry import make
-    from ludus.experiment.league import LeagueConfig, LeagueRun, resolve_league, run_league
+    from ludus.experiment.league import LeagueRun, run_league
+    from ludus.experiment.league_config import LeagueConfig, resolve_league
     from ludus.runtime.setup import configure
 
     make(environment)  # a wrong name is refused before flags are looked at

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -18,13 +18,12 @@ from ludus.equilibria.policies import tabulate
 from ludus.equilibria.sequence_form import SequenceForm, sequence_form
 from ludus.league.arena import DamagedPolicyError, Job, Trained
 from ludus.league.arena_exact import ExactPayoffs
+from ludus.league.learners import Policies, new_optimiser, stack, with_policies, without_exploring
 from ludus.league.member import COPY, FRESH, Member
 from ludus.league.meta_solvers import Meta
 from ludus.league.payoffs import Cell, Profile
 from ludus.league.stored import pack, unpack
 from ludus.league.view import LIVE, SELF
-from ludus.networks.policy import IndependentPolicy
-from ludus.networks.q_network import QPolicy
 from ludus.runtime.cast import LEARNER, Matches, Opposition, Records
 from ludus.runtime.device import Program, settled
 from ludus.runtime.finite import CLEAN
@@ -32,7 +31,6 @@ from ludus.runtime.tournament import Tournament
 from ludus.storage.arrays import DamagedFileError, flatten, unflatten
 from ludus.storage.policy_store import PolicyStore
 
-Policies = dict[str, Any]  # by group
 TOURNAMENT_SLOTS = 64  # policies that play at once
 
 
@@ -306,7 +304,7 @@ class DeviceArena:
         elif answer.startswith(COPY):
             self._learners[member.name] = self._learner(self._members[answer.removeprefix(COPY)])
         elif answer.startswith(LIVE):
-            self._learners[member.name] = _new_optimiser(self._learner(self._members[answer.removeprefix(LIVE)]), fresh)
+            self._learners[member.name] = new_optimiser(self._learner(self._members[answer.removeprefix(LIVE)]), fresh)
         else:
             self._learners[member.name] = with_policies(member, fresh, self.policies(answer))
 
@@ -405,23 +403,6 @@ class DeviceArena:
         return failed
 
 
-def stack(policies: list[Any], size: int, what: str) -> Any:
-    """Policies of one structure side by side, the first repeated up to `size`."""
-    first, *rest = policies
-    kind = lambda p: (jax.tree.structure(p), [(x.shape, x.dtype) for x in jax.tree.leaves(p)])
-    if any(kind(p) != kind(first) for p in rest):
-        raise UsageError(f"policies of group '{what}' differ in their networks, so they cannot play in one program")
-    filled = [*policies, *[first] * (size - len(policies))]
-    return jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y) for y in x]), *filled)
-
-
-def without_exploring(policy: Any) -> Any:
-    """A policy of action values, greedy; others as they are."""
-    if isinstance(policy, IndependentPolicy):
-        return replace(policy, stack=without_exploring(policy.stack))
-    return replace(policy, amount=jnp.zeros_like(policy.amount)) if isinstance(policy, QPolicy) else policy
-
-
 def blocks(profiles: list[Profile], most: int) -> list[list[Profile]]:
     """Profiles in blocks of at most so many different policies."""
     found: list[list[Profile]] = []
@@ -433,24 +414,3 @@ def blocks(profiles: list[Profile], most: int) -> list[list[Profile]]:
         found[-1].append(profile)
         held |= set(profile)
     return found
-
-
-def with_policies(member: Member, learner: Learner, policies: Policies) -> Learner:
-    """A learner whose policies are these: every array that its policies are made of is replaced."""
-    own = jax.tree.leaves(member.algorithm.policy(learner))
-    new = jax.tree.leaves({name: policies[name] for name in member.algorithm.policy(learner)})
-    if hasattr(member.algorithm, "settled"):
-        kind = type(member.algorithm).__name__.lower()
-        raise UsageError(f"{kind} stores what it settles on alone, so it cannot go on from a frozen policy")
-    replaced = {id(a): b for a, b in zip(own, new, strict=True)}
-    taken = jax.tree.map(lambda x: jnp.asarray(replaced.get(id(x), x)), learner)
-    places = {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(taken)}
-    # Target networks begin as copies of what was taken over.
-    aimed = lambda path, x: places.get(jax.tree_util.keystr(path).replace(".target", ".models"), x)
-    return jax.tree_util.tree_map_with_path(aimed, taken)
-
-
-def _new_optimiser(learner: Learner, fresh: Learner) -> Learner:
-    """What another knows, with nothing in the optimiser yet."""
-    pick = lambda path, new, old: new if "optimiser" in jax.tree_util.keystr(path) else old
-    return jax.tree_util.tree_map_with_path(pick, fresh, learner)
