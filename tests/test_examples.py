@@ -41,6 +41,7 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     return found
 
 
+@pytest.mark.xdist_group("documentation")  # they share one run of everything
 @pytest.mark.parametrize("item", [*EXAMPLES, *PAGES])
 def test_it_runs_as_shown(item: str, failures: dict[str, str | None]) -> None:
     assert failures[item] is None, failures[item]

@@ -13,7 +13,7 @@ import tyro
 from ludus.algorithms.per_team import PerTeam
 from ludus.cli.parse import parse
 from ludus.core.errors import UsageError
-from ludus.envs.registry import make, option_types, options_of
+from ludus.envs.registry import check_name, option_types, options_of
 from ludus.experiment.config import Config, resolve
 
 
@@ -54,7 +54,7 @@ def parse_train(arguments: list[str]) -> Given:
     algorithm, environment = words
     rest = [a for a in arguments if a not in words] if "-h" in arguments or "--help" in arguments else arguments[2:]
     file = value_of(rest, "--config")
-    make(environment)  # a wrong name is refused before flags are looked at
+    check_name(environment)  # a wrong name is refused before flags are looked at
     base, origin = resolve(algorithm, environment, file=None if file is None else Path(file))
     asked = ask(
         rest, f"train {algorithm} {environment}", _Command(), base.settings, base.algorithm, environment, base.options

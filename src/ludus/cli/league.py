@@ -66,12 +66,12 @@ def league(arguments: list[str]) -> int:
 
 def _run(preset: str, environment: str, rest: list[str]) -> int:
     from ludus.cli.flags import ask, value_of
-    from ludus.envs.registry import make
+    from ludus.envs.registry import check_name
     from ludus.experiment.league import LeagueRun, run_league
     from ludus.experiment.league_config import LeagueConfig, resolve_league
     from ludus.runtime.setup import configure
 
-    make(environment)  # a wrong name is refused before flags are looked at
+    check_name(environment)  # a wrong name is refused before flags are looked at
     oracle, file = value_of(rest, "--oracle"), value_of(rest, "--config")
     base = resolve_league(preset, environment, oracle=oracle, file=None if file is None else Path(file))
     line = f"league {preset} {environment}"

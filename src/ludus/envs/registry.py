@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import typing
 from collections.abc import Callable
 from typing import Any
 
 from ludus.core.errors import UsageError, nearest, unknown
-from ludus.core.game import Environment
+from ludus.core.game import GameSpec
+from ludus.core.host import HostEnvironment
 from ludus.core.output import greetings_dropped
 
 # suite -> (our module, the package it needs, the extra that installs it)
@@ -31,13 +33,21 @@ SUITES: dict[str, tuple[str, str | None, str | None]] = {
     "gym": ("ludus.envs.gym", "gymnax", "gymnax"),
     "spiel": ("ludus.envs.spiel", "pyspiel", "spiel"),
     "stochastic": ("ludus.envs.stochastic", None, None),
+    # Stepped on the host, in processes of their own:
+    "gymnasium": ("ludus.envs.gymnasium", "gymnasium", "gymnasium"),
+    "pettingzoo": ("ludus.envs.pettingzoo", "pettingzoo", "pettingzoo"),
+    "mpe2": ("ludus.envs.mpe2", "mpe2", "pettingzoo"),
+    "magent2": ("ludus.envs.magent2", "magent2", "pettingzoo"),
+    "sisl": ("ludus.envs.sisl", "pettingzoo", "pettingzoo"),
+    "spiel-host": ("ludus.envs.spiel_host", "pyspiel", "spiel"),
 }
+_VERSIONED = ("pettingzoo", "mpe2", "magent2", "sisl")  # suites whose names may be written with -v3 for _v3
 
 
-_REGISTERED: dict[str, Callable[..., Environment]] = {}
+_REGISTERED: dict[str, Callable[..., Any]] = {}
 
 
-def register(name: str, make: Callable[..., Environment]) -> None:
+def register(name: str, make: Callable[..., Any]) -> None:
     """Let `make(name, **options)` give a game of one's own; `make`'s keyword-only parameters are its options.
 
     For the command line, where nothing is registered, `module:function` names such a function too.
@@ -47,7 +57,7 @@ def register(name: str, make: Callable[..., Environment]) -> None:
     _REGISTERED[name] = make
 
 
-def _own(name: str) -> Callable[..., Environment] | None:
+def _own(name: str) -> Callable[..., Any] | None:
     """A registered game's function, or the one that `module:function` names; None for suites' games."""
     if name in _REGISTERED:
         return _REGISTERED[name]
@@ -62,11 +72,24 @@ def _own(name: str) -> Callable[..., Environment] | None:
         raise UsageError(f"cannot import '{module_name}' for the environment '{name}': {error}") from error
     if not callable(getattr(module, function, None)):
         raise UsageError(f"'{module_name}' has no function '{function}'{nearest(function, dir(module))}")
-    found: Callable[..., Environment] = getattr(module, function)
+    found: Callable[..., Any] = getattr(module, function)
     return found
 
 
-def maker(name: str) -> Callable[..., Environment]:
+def check_name(name: str) -> None:
+    """Raise `UsageError` for the name of a game that is not there, without making it."""
+    maker(name)
+    prefix, _, rest = versioned(name).partition("/")
+    if _own(name) is None and rest.partition("(")[0] not in suite(prefix).NAMES:
+        raise unknown("environment", name, names(prefix))
+
+
+def versioned(name: str) -> str:
+    """A name with its version as its suite writes it: `pistonball-v6` is `pistonball_v6`."""
+    return re.sub(r"-v(\d+)$", r"_v\1", name) if name.partition("/")[0] in _VERSIONED else name
+
+
+def maker(name: str) -> Callable[..., Any]:
     """The function that makes a game; its keyword-only parameters are the game's options."""
     own = _own(name)
     if own is not None:
@@ -74,7 +97,7 @@ def maker(name: str) -> Callable[..., Environment]:
     prefix = name.partition("/")[0]
     if prefix not in SUITES:
         raise _unknown_game(name)
-    found: Callable[..., Environment] = suite(prefix).make
+    found: Callable[..., Any] = suite(prefix).make
     return found
 
 
@@ -108,16 +131,15 @@ def available() -> dict[str, tuple[str, ...] | str]:
     return found
 
 
-def make(name: str, **options: Any) -> Environment:
-    """Make a game by its name, for example `make("mpe/simple_spread", num_agents=5)`.
+def make(name: str, **options: Any) -> Any:
+    """Make a game by its name, for example `make("mpe/simple_spread", num_agents=5)`: an `Environment`, or a
+    `HostEnvironment` where it is stepped on the host.
 
     Raises `UsageError` for an unknown suite, game or option, with the nearest right one.
     """
-    function = maker(name)
-    prefix, _, rest = name.partition("/")
-    own = _own(name) is not None
-    if not own and rest.partition("(")[0] not in suite(prefix).NAMES:
-        raise unknown("environment", name, names(prefix))
+    check_name(name)
+    name = versioned(name)
+    function, own, rest = maker(name), _own(name) is not None, name.partition("/")[2]
     accepted = options_of(name)
     for option in options:
         if option not in accepted:
@@ -125,7 +147,10 @@ def make(name: str, **options: Any) -> Environment:
             raise UsageError(f"'{name}' has no option '{option}'{hint}")
     try:
         with greetings_dropped():
-            return function(**options) if own else function(rest, **options)
+            game = adopted(function(**options), name) if own else function(rest, **options)
+        if isinstance(game, HostEnvironment) and name not in _REGISTERED:
+            game.origin = (name, dict(options))
+        return game
     except UsageError:
         raise
     except Exception as error:  # whatever a suite makes of values that it cannot use
@@ -134,6 +159,20 @@ def make(name: str, **options: Any) -> Environment:
         given = ", ".join(f"{key}={value}" for key, value in options.items())
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"'{name}' cannot be made with {given}: {reason}") from error
+
+
+def adopted(game: Any, name: str) -> Any:
+    """What somebody's own function made: a game of Ludus as it is, one of Gymnasium or PettingZoo in its adapter."""
+    if isinstance(game, HostEnvironment) or isinstance(getattr(game, "spec", None), GameSpec):
+        return game
+    if hasattr(game, "possible_agents") or hasattr(game, "agent_iter") or hasattr(game, "agents"):
+        wrapped: Any = suite("pettingzoo").wrap(game, name)
+        return wrapped
+    if hasattr(game, "observation_space") and hasattr(game, "step"):
+        return suite("gymnasium").GymnasiumGame(game, name)
+    raise UsageError(
+        f"'{name}' made a {type(game).__name__}, which is no environment of Ludus, Gymnasium or PettingZoo"
+    )
 
 
 def _unknown_game(name: str) -> UsageError:

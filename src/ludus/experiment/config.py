@@ -17,10 +17,11 @@ from ludus.algorithms.per_team import PerTeam
 from ludus.algorithms.registry import make_algorithm, name_of
 from ludus.core.errors import UsageError, nearest
 from ludus.envs.registry import option_types, options_of
+from ludus.runtime.programs import Placement
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Placement):
     """What a run needs besides its algorithm and its game."""
 
     steps: int = 1_000_000
@@ -145,6 +146,9 @@ def checked(value: Any, hint: Any, place: str) -> Any:
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("steps", "num_envs", "seeds", "evaluate_episodes"), (1, math.inf)),
     **dict.fromkeys(("devices", "evaluate_every", "checkpoint_every"), (0, math.inf)),
+    **dict.fromkeys(("workers", "envs_per_actor", "inference_servers", "evaluators"), (0, math.inf)),
+    **dict.fromkeys(("actors", "learners"), (1, math.inf)),
+    "env_timeout": (0.1, math.inf),
     **dict.fromkeys(("rollout_length", "minibatches", "epochs"), (1, math.inf)),
     **dict.fromkeys(("hidden", "memory_size", "conv", "after"), (1, math.inf)),
     **dict.fromkeys(("learning_rate", "entropy_weight", "value_weight", "clip"), (0, math.inf)),

@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ludus.core.errors import UsageError
-from ludus.core.game import Environment, GameSpec, GroupSpec
+from ludus.core.game import GameSpec, GroupSpec
 from ludus.experiment.statistics import mean_interval
 from ludus.networks.simple import RandomPolicy, SeatedPolicy
-from ludus.runtime.evaluate import Evaluator, Results
+from ludus.runtime.evaluate import Results
+from ludus.runtime.programs import evaluator_for
 
 Policies = dict[str, Any]
 _EVALUATION = 0x65766C  # folded into the seed, so that evaluation never replays training's episodes
@@ -67,9 +68,9 @@ def evaluation_key(seed: int) -> jax.Array:
 class Match:
     """Evaluates policies in one game: alone, or one team at a time against other policies."""
 
-    def __init__(self, env: Environment):
+    def __init__(self, env: Any, workers: int = 0):
         self.env = env
-        self.evaluator = Evaluator(env)
+        self.evaluator: Any = evaluator_for(env, workers)
 
     def __call__(
         self,

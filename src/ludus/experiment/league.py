@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ from ludus.league.member import EXACT, Member
 from ludus.league.presets import Choice, plan, preset, roles_of
 from ludus.league.ratings import ratings
 from ludus.league.stored import unpack
+from ludus.runtime.programs import placed
 from ludus.runtime.setup import configure
 from ludus.storage.files import write_atomically
 from ludus.storage.ledger import Ledger
@@ -42,8 +44,8 @@ CONFIG, LEDGER, POLICIES = "league.toml", "ledger.sqlite", "policies"
 
 
 def is_league(path: Path) -> bool:
-    """Whether a directory holds a league."""
-    return (path / CONFIG).is_file()
+    """Whether a directory holds a league; what cannot be looked at (a name too long) holds none."""
+    return os.path.isfile(path / CONFIG)
 
 
 def tree_of(env: Any) -> GameTree | None:
@@ -120,7 +122,17 @@ class LeagueRun:
                 )
             return ExactArena(self.env.spec, tree, self.store, self.roles, self.plan.members, s.first)
         return DeviceArena(
-            self.env, self.store, self.roles, self.plan.members, s.steps, s.num_envs, s.seed, s.slots, s.devices
+            self.env,
+            self.store,
+            self.roles,
+            self.plan.members,
+            s.steps,
+            s.num_envs,
+            s.seed,
+            s.slots,
+            s.devices,
+            placement=placed(s),
+            say=self.say,
         )
 
     @cached_property

@@ -13,10 +13,11 @@ from ludus.core.errors import UsageError, nearest
 from ludus.experiment.config import Config, Settings, check_options, check_ranges, merge, read_toml, resolve
 from ludus.league.member import EXACT
 from ludus.league.presets import preset
+from ludus.runtime.programs import Placement
 
 
 @dataclass(frozen=True)
-class LeagueSettings:
+class LeagueSettings(Placement):
     """What a league needs besides its preset, its game and its oracle."""
 
     generations: int = 10

@@ -16,7 +16,7 @@ from ludus.core.tree import GameTree, tree_of_payoffs
 from ludus.envs.matrix import MatrixGame
 from ludus.envs.registry import make
 from ludus.equilibria import shapley
-from ludus.experiment.solution import Ask, Solution, solution
+from ludus.experiment.solution import Ask, Solution, Watch, solution
 from ludus.experiment.solve_matrix import MATRIX, solve_matrix
 from ludus.experiment.solve_tree import TREE, solve_tree
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import jax
 import numpy as np
 
 from ludus.core.errors import NotFiniteError
-from ludus.core.game import Environment
 from ludus.envs.registry import make
 from ludus.experiment.config import Config, check_ranges
 from ludus.experiment.console import Display, Quiet
@@ -19,8 +19,9 @@ from ludus.experiment.evaluate import Evaluation, Match, random_policies
 from ludus.experiment.interrupt import Interrupt, Interrupted
 from ludus.experiment.run_directory import EVALUATIONS, METRICS, TIMING, RunDirectory
 from ludus.experiment.tracking import Tracker
-from ludus.runtime.device import Program, Report, TrainState
+from ludus.runtime.device import Report, TrainState
 from ludus.runtime.finite import CLEAN
+from ludus.runtime.programs import placed, program_for
 from ludus.storage.policies import save_policy_file
 
 
@@ -40,30 +41,12 @@ class Run:
         return self.policies[0]
 
 
-def default_devices(config: Config) -> int:
-    """How many devices to use where the configuration leaves it open: as many as divide the work evenly.
-
-    On host cores, spreading pays from a few environments a core on; a single device keeps at most one and a half
-    cores busy with small networks (see docs/benchmarks.md).
-    """
-    available = len(jax.devices())
-    seeds, envs = config.settings.seeds, config.settings.num_envs
-    fits = [d for d in range(1, available + 1) if seeds % d == 0 or (envs % d == 0 and envs // d >= 4)]
-    for devices in reversed(fits):
-        if seeds % devices and not getattr(config.algorithm, "splits", True):
-            continue
-        program_envs = envs if seeds % devices == 0 else envs // devices
-        if config.algorithm.check(make(config.environment, **config.options).spec, program_envs) is None:
-            return devices
-    return 1
-
-
-def program_of(config: Config, env: Environment) -> Program:
-    """The device program of a configuration. Raises `UsageError` where algorithm and game do not fit."""
+def program_of(config: Config, env: Any, say: Callable[[str], None] = lambda text: None) -> Any:
+    """The program of a configuration. Raises `UsageError` where algorithm and game do not fit."""
     check_ranges(config)
     s = config.settings
-    devices = s.devices or default_devices(config)
-    return Program(config.algorithm, env, s.num_envs, s.steps, s.seeds, devices, s.on_nan)
+    numbers = (s.num_envs, s.steps, s.seeds, s.devices, s.on_nan)
+    return program_for(config.algorithm, env, *numbers, placement=placed(s), seed=s.seed, say=say)
 
 
 class Trainer:
@@ -73,8 +56,8 @@ class Trainer:
         self.run, self.config = run, config
         self.display: Display = display or Quiet()
         self.env = make(config.environment, **config.options)
-        self.program = program_of(config, self.env)
-        self.match = Match(self.env)
+        self.program = program_of(config, self.env, self.display.say)
+        self.match = Match(self.env, config.settings.workers)
         self.compile_seconds = self.evaluation_seconds = 0.0
         self.tracker = Tracker(run.path)
 
@@ -135,6 +118,7 @@ class Trainer:
             self.run.append(TIMING, [timing])
             return self._finish(state)
         finally:
+            self.program.close()
             self.display.close()
             self.tracker.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,8 @@ import numpy as np
 
 from ludus.core.algorithm import Learner
 from ludus.core.errors import NotFiniteError, UsageError
-from ludus.core.game import Environment, GameSpec
+from ludus.core.game import GameSpec
+from ludus.core.host import HostEnvironment
 from ludus.equilibria.policies import tabulate
 from ludus.equilibria.sequence_form import SequenceForm, sequence_form
 from ludus.league.arena import DamagedPolicyError, Job, Trained
@@ -25,9 +27,9 @@ from ludus.league.payoffs import Cell, Profile
 from ludus.league.stored import pack, unpack
 from ludus.league.view import LIVE, SELF
 from ludus.runtime.cast import LEARNER, Matches, Opposition, Records
-from ludus.runtime.device import Program, settled
+from ludus.runtime.device import settled
 from ludus.runtime.finite import CLEAN
-from ludus.runtime.tournament import Tournament
+from ludus.runtime.programs import Placement, program_for, tournament_for
 from ludus.storage.arrays import DamagedFileError, flatten, unflatten
 from ludus.storage.policy_store import PolicyStore
 
@@ -38,7 +40,7 @@ TOURNAMENT_SLOTS = 64  # policies that play at once
 class DeviceArena:
     """A device-native game."""
 
-    env: Environment
+    env: Any  # a game for the device, or for the host
     store: PolicyStore  # that builds `Policies`
     roles: dict[str, str]
     members: tuple[Member, ...]
@@ -48,13 +50,15 @@ class DeviceArena:
     slots: int = 16  # frozen policies of a role that one generation's training may meet
     devices: int = 1
     exact: bool = True  # whether payoffs of games that are trees are computed instead of sampled
+    placement: Placement = field(default_factory=Placement)
+    say: Callable[[str], None] = lambda text: None
 
     _files: dict[str, str] = field(default_factory=dict)
     _roles: dict[str, str] = field(default_factory=dict)  # of entries
     _templates: dict[str, Any] = field(default_factory=dict)  # by group: some policy of its structure
     _held: dict[str, Policies] = field(default_factory=dict)  # that belong to no population
     _learners: dict[str, Learner] = field(default_factory=dict)  # of each member, without a seed axis
-    _programs: dict[Any, tuple[Program, Any]] = field(default_factory=dict)
+    _programs: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._members = {m.name: m for m in self.members}
@@ -69,6 +73,11 @@ class DeviceArena:
     def spec(self) -> GameSpec:
         """The game."""
         return self.env.spec
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether members train one after the other, because their environments are processes."""
+        return isinstance(self.env, HostEnvironment) or self.placement.runtime != "local"
 
     @property
     def shared(self) -> bool:
@@ -128,13 +137,13 @@ class DeviceArena:
         state = program.fresh(jax.random.split(jax.random.key(seed), 1), against)
         return jax.tree.map(lambda x: x[0], state.learner)
 
-    def _program(self, member: Member, count: int) -> tuple[Program, Any]:
+    def _program(self, member: Member, count: int) -> tuple[Any, Any]:
         key = (member.algorithm, member.role, count)
         if key not in self._programs:
             devices = self.devices
             while devices > 1 and count % devices and self.num_envs % devices:
                 devices -= 1
-            program = Program(
+            program = program_for(
                 member.algorithm,
                 self.env,
                 self.num_envs,
@@ -142,6 +151,9 @@ class DeviceArena:
                 count,
                 devices,
                 learns=self.groups_of(member.role),
+                placement=self.placement,
+                seed=self.seed,
+                say=self.say,
             )
             self._programs[key] = (program, {})
         return self._programs[key]
@@ -214,7 +226,8 @@ class DeviceArena:
         after: dict[str, Learner] = {}
         batches: dict[Any, list[int]] = {}
         for k, job in enumerate(jobs):
-            batches.setdefault((job.member.algorithm, job.member.role, tuple(job.match.settings)), []).append(k)
+            alone = k if self.one_by_one else 0
+            batches.setdefault((job.member.algorithm, job.member.role, tuple(job.match.settings), alone), []).append(k)
         for indices in batches.values():
             for k, (learner, trained) in zip(indices, self._train([jobs[k] for k in indices]), strict=True):
                 found[k] = trained
@@ -241,6 +254,9 @@ class DeviceArena:
             total = records if total is None else jax.tree.map(np.add, total, records)
             losses = report.metrics
             self._stop_if_bad(report, jobs)
+        if self.one_by_one:  # what such programs hold outside this process is held no longer than needed
+            program.close()
+            compiled.clear()
         steps = program.calls * program.steps_per_call
         found = []
         for k, job in enumerate(jobs):
@@ -350,8 +366,8 @@ class DeviceArena:
         return [cells[p] for p in profiles]
 
     @cached_property
-    def _evaluator(self) -> Tournament:
-        return Tournament(self.env)
+    def _evaluator(self) -> Any:
+        return tournament_for(self.env, self.placement.workers)
 
     def _tournament(self, profiles: list[Profile], games: int, seed: int) -> list[Cell]:
         stacks, who = {}, np.zeros((len(profiles), len(self.spec.teams)), np.int32)

@@ -23,8 +23,16 @@ class Advantages(eqx.Module):
     """Per step, environment and agent; zero where `valid` is False."""
 
     advantage: Float[Array, "time env agent"]
-    target: Float[Array, "time env agent"]  # the λ-return: advantage + value
+    target: Float[Array, "time env agent"]  # the λ-return, advantage + value; or that of V-trace
     valid: Bool[Array, "time env agent"]
+
+
+class Importance(eqx.Module):
+    """How probable the actions of a rollout are under another policy than the one that chose them (Espeholt et al.
+    2018): ρ weighs what one step teaches, c how far it is passed back."""
+
+    rho: Float[Array, "time env agent"]  # min(ρ̄, π/μ)
+    c: Float[Array, "time env agent"]  # λ min(c̄, π/μ)
 
 
 class _Carry(eqx.Module):
@@ -96,19 +104,23 @@ def generalised_advantages(
     next_known: Bool[Array, "env agent"],
     last_value: Float[Array, "time env agent"],
     last_known: Bool[Array, "time env agent"],
-    discount: float,
+    discount: Any,
     trace: float,
     bootstrap: bool = True,
+    importance: Importance | None = None,
 ) -> Advantages:
     """Generalised advantage estimation (Schulman et al. 2016, eq. 16) over acting steps.
 
     `trace` is λ. `next_value` stands at the observation after the rollout, `last_value` at the true last observation
     of episodes truncated at that step; `*_known` says where an agent acts there, so that its value exists.
+
+    With `importance` it is V-trace (Espeholt et al. 2018, eq. 1): targets are v_s, and advantages r + γ v_{s+1} − V
+    without their weight ρ, which is the policy gradient's affair. `discount` may then be one number for each step.
     """
 
-    def backward(carry: _Carry, step: tuple[Array, ...]) -> tuple[_Carry, tuple[Array, ...]]:
+    def backward(carry: _Carry, step: tuple[Any, ...]) -> tuple[_Carry, tuple[Array, ...]]:
         """One acting step earlier."""
-        r, v, act, term, trunc, v_last, last_ok = step
+        r, v, act, term, trunc, v_last, last_ok, weights = step
         ended = (term | trunc)[:, None]
         cut = (trunc & ~term)[:, None]
         future = _Carry(
@@ -117,20 +129,27 @@ def generalised_advantages(
             pending=jnp.where(ended, 0.0, carry.pending) + r,
             known=jnp.where(ended, ~cut | last_ok, carry.known),
         )
-        delta = future.pending + discount * future.value - v
-        advantage = delta + discount * trace * future.advantage
         valid = act & future.known
-        advantage = jnp.where(valid, advantage, 0.0)
+        if weights is None:
+            delta = future.pending + discount * future.value - v
+            advantage = shown = delta + discount * trace * future.advantage
+        else:
+            rho, c, gamma = weights
+            delta = future.pending + gamma * future.value - v
+            advantage = rho * delta + gamma * c * future.advantage
+            shown = delta + gamma * future.advantage
+        advantage, shown = jnp.where(valid, advantage, 0.0), jnp.where(valid, shown, 0.0)
         earlier = _Carry(
             value=jnp.where(act, v, future.value),
             advantage=jnp.where(act, advantage, future.advantage),
             pending=jnp.where(act, 0.0, future.pending),
             known=future.known | (act & bootstrap),
         )
-        return earlier, (advantage, valid)
+        return earlier, (advantage, shown, valid)
 
     zero = jnp.zeros_like(next_value)
     start = _Carry(value=jnp.where(next_known, next_value, 0.0), advantage=zero, pending=zero, known=next_known)
-    steps = (reward, value, acting, terminated, truncated, last_value, last_known)
-    _, (advantage, valid) = jax.lax.scan(backward, start, steps, reverse=True, unroll=8)
-    return Advantages(advantage, jnp.where(valid, advantage + value, 0.0), valid)
+    weights = None if importance is None else (importance.rho, importance.c, jnp.broadcast_to(discount, reward.shape))
+    steps = (reward, value, acting, terminated, truncated, last_value, last_known, weights)
+    _, (advantage, shown, valid) = jax.lax.scan(backward, start, steps, reverse=True, unroll=8)
+    return Advantages(shown, jnp.where(valid, advantage + value, 0.0), valid)

@@ -294,6 +294,9 @@ class Program:
         program = self._program.lower(state, against).compile(compiler_options())
         return lambda state, against=None: program(state, against)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def policies(self, state: TrainState, seed: int = 0) -> dict[str, Policy]:
         """What one seed, by its index, has learned to play: what it acts with, or what it settles on."""
         learner = jax.tree.map(lambda x: x[seed], Learner(state.learner.shared, ()))

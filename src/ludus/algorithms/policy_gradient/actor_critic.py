@@ -39,6 +39,7 @@ class ActorCritic(Hyperparameters):
     epochs = 1
     minibatches = 1
     baseline = True
+    clip_rho = None
 
     def check(self, spec: GameSpec, num_envs: int) -> str | None:
         """See `ludus.core.algorithm.Algorithm.check`."""
@@ -183,6 +184,10 @@ class ActorCritic(Hyperparameters):
     def knows_next(self, acting: Array) -> Array:
         """Where the critic's value may stand for the future: wherever an agent acts."""
         return acting
+
+    def weigh(self, advantage: Array, rho: Array | None) -> Array:
+        """Advantages with the weights of off-policy steps: here, all have the same."""
+        return advantage
 
     def scale_advantages(self, advantage: Array, weight: Array) -> Array:
         """What the policy loss sees of the advantages: here, them."""

@@ -12,7 +12,7 @@ from ludus.algorithms.policy_gradient.models import Models
 from ludus.algorithms.view import View, to_agents, to_slots
 from ludus.core.policy import Memory
 from ludus.core.rollout import Rollout
-from ludus.learning.returns import generalised_advantages
+from ludus.learning.returns import Importance, generalised_advantages
 from ludus.learning.statistics import ValueNormaliser
 
 
@@ -40,8 +40,17 @@ class Estimation(Protocol):
         """Whether values are subtracted from returns."""
         ...
 
+    @property
+    def clip_rho(self) -> float | None:
+        """ρ̄ of V-trace; None where experience counts as the policy's own."""
+        ...
+
     def knows_next(self, acting: Array) -> Array:
         """Whether the future of an agent that is (not) `acting` at a cut may be bootstrapped."""
+        ...
+
+    def weigh(self, advantage: Array, rho: Array | None) -> Array:
+        """Advantages with the weights of their steps, where the policy's loss does not weigh them itself."""
         ...
 
     def scale_advantages(self, advantage: Array, weight: Array) -> Array:
@@ -68,6 +77,10 @@ def prepare(
         at = (rollout.last_time, jnp.arange(own.reward.shape[1]))
         last = last.at[at].set(spread(values.last), mode="drop")
         known = known.at[at].set(own.last.acting, mode="drop")
+    importance = None
+    if method.clip_rho is not None:
+        ratio = spread(models.ratio(own, rollout))
+        importance = Importance(jnp.minimum(ratio, method.clip_rho), method.trace * jnp.minimum(ratio, 1.0))
     estimate = generalised_advantages(
         reward=own.reward,
         value=spread(value),
@@ -81,9 +94,11 @@ def prepare(
         discount=method.discount,
         trace=method.trace,
         bootstrap=method.baseline,
+        importance=importance,
     )
     seat = own.now.seat
     weight = to_slots(estimate.valid, seat)
+    rho = None if importance is None else to_slots(importance.rho, seat)
     target = to_slots(estimate.target, seat)
     if method.normalise_values:
         normaliser = normaliser.update(target, weight)
@@ -93,7 +108,7 @@ def prepare(
         legal=own.legal,
         action=own.action,
         log_prob=own.log_prob,
-        advantage=method.scale_advantages(to_slots(estimate.advantage, seat), weight),
+        advantage=method.scale_advantages(method.weigh(to_slots(estimate.advantage, seat), rho), weight),
         target=target,
         old_value=predicted.now,
         weight=weight,

@@ -6,11 +6,12 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from ludus.algorithms.look import unroll
 from ludus.algorithms.policy_gradient.batch import Batch
-from ludus.algorithms.view import Everywhere, View
+from ludus.algorithms.view import Everywhere, View, to_slots
 from ludus.core.policy import Memory
 from ludus.core.rollout import Rollout
 from ludus.learning.statistics import ValueNormaliser
@@ -66,6 +67,13 @@ class Models(eqx.Module):
         if self.critic is not None:
             core, _ = self.critic.unroll_core(now.critic_input, batch.critic_memory, batch.start, now.seat, now.acting)
         return distribution, self._value(core)
+
+    def ratio(self, own: View, rollout: Rollout) -> Float[Array, "time env slot"]:
+        """π/μ: how much more probable each action is now than it was to whoever chose it."""
+        torso = self.policy.torso
+        core, _ = torso.unroll_core(own.now.observation, own.memory, rollout.start, own.now.seat, own.now.acting)
+        log_prob = self.policy.head(torso.after(core), own.legal).log_prob(own.action)
+        return jnp.exp(jnp.where(to_slots(own.now.acting, own.now.seat), log_prob - own.log_prob, 0.0))
 
     def values(self, own: View, critic_memory: Memory, rollout: Rollout) -> tuple[Everywhere, Memory]:
         """Values of all steps, of what follows, and of true last moments; and the critic's memory at the end."""

@@ -1,0 +1,25 @@
+"""The cooperative games of the SISL suite, stepped on the host: `sisl/NAME`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from ludus.core.host import HostEnvironment
+from ludus.envs.host_agents import Teams
+from ludus.envs.pettingzoo import build, listed
+
+NAMES = listed("pettingzoo.sisl")
+
+
+def make(
+    name: str,
+    *,
+    teams: Teams = "auto",
+    reward: Literal["own", "team"] = "own",
+    turns: Literal["auto", "together", "one-by-one"] = "auto",
+    pictures: bool = False,
+    arguments: str = "",
+) -> HostEnvironment:
+    """A game by its module; options as of `ludus.envs.pettingzoo.make`."""
+    options: Any = {"teams": teams, "reward": reward, "turns": turns, "pictures": pictures, "arguments": arguments}
+    return build("pettingzoo.sisl", name, f"sisl/{name}", **options)

@@ -1,0 +1,305 @@
+"""Processes of environments seen from the one that decides for them: told what to do, waited for, replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from ludus.core.errors import UsageError
+from ludus.core.game import GameSpec
+from ludus.runtime.host.board import BROKE, USELESS, Board, allocate
+from ludus.runtime.host.worker import BEGIN, QUIT, STEP, work
+
+BLOCKS = 2  # of each process: one steps while the other is decided for
+
+
+@dataclass
+class Faults:
+    """What went wrong with environments, and what it cost."""
+
+    counts: Counter = field(default_factory=Counter)  # exception, useless value, crash, hang
+    messages: list[str] = field(default_factory=list)  # the last few
+    recovery: list[float] = field(default_factory=list)  # seconds from a process's death to its successor's readiness
+    quarantined: set[int] = field(default_factory=set)
+
+    def add(self, kind: str, message: str) -> None:
+        """Count a fault and remember what was said."""
+        self.counts[kind] += 1
+        self.messages = [*self.messages[-9:], message]
+
+
+@dataclass
+class Client:
+    """Some environments of one process, which step together."""
+
+    worker: int
+    block: int
+    rows: list[int]
+    stepping: bool = False
+    landed: bool = False  # whether it has stepped and nobody has looked yet
+    begun: bool = False  # whether its process knows its episodes
+    cut: bool = False  # whether what comes next breaks off its episodes, because their process died
+    since: float = 0.0
+
+
+class Pool:
+    """`num_envs` environments in `workers` processes, in two halves of clients."""
+
+    def __init__(
+        self,
+        name: str,
+        options: dict[str, Any],
+        spec: GameSpec,
+        num_envs: int,
+        workers: int,
+        *,
+        seed: int,
+        patience: float = 0.005,  # seconds that a batch waits for the rest of its half
+        timeout: float = 60.0,  # seconds after which a process that does not answer is replaced
+        tolerance: int = 10,  # faults of an environment without an episode between them, then it is left out
+        lives: Any = None,  # how many episodes each environment has begun before
+    ):
+        if not 1 <= workers <= num_envs:
+            raise UsageError(f"{num_envs} environments cannot be spread over {workers} processes")
+        self._context = _context(name)
+        self.spec, self.num_envs = spec, num_envs
+        self.patience, self.timeout, self.tolerance = patience, timeout, tolerance
+        self._name, self._options, self._seed = name, options, seed
+        self._memory = allocate(self._context, spec, num_envs)
+        self.board = Board(spec, num_envs, self._memory)
+        if lives is not None:
+            self.board.life[:] = lives
+        self.faults = Faults()
+        self._bad: Counter = Counter()  # faults of each environment since it last completed an episode
+        self.clients: list[Client] = []
+        self._blocks: list[list[list[int]]] = []
+        edges = [num_envs * w // workers for w in range(workers + 1)]
+        for w in range(workers):
+            rows = list(range(edges[w], edges[w + 1]))
+            middle = -(-len(rows) // BLOCKS)
+            blocks = [rows[:middle], rows[middle:]] if len(rows) > 1 else [rows]
+            self._blocks.append(blocks)
+            self.clients += [Client(w, b, own) for b, own in enumerate(blocks)]
+        halves: tuple[list[Client], list[Client]] = ([], [])
+        for client in self.clients:
+            halves[client.block if len(self._blocks[client.worker]) > 1 else client.worker % 2].append(client)
+        self.halves = [half for half in halves if half]
+        self._processes: list[Any] = [None] * workers
+        self._pipes: list[Connection] = [None] * workers  # type: ignore[list-item]
+        for w in range(workers):
+            self._launch(w)
+        try:
+            for w in range(workers):
+                self._ready(w, 120.0 + timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes."""
+        return [p.pid for p in self._processes]
+
+    def _launch(self, worker: int) -> None:
+        ours, theirs = self._context.Pipe()
+        arguments = (
+            theirs,
+            self._memory,
+            self.spec,
+            self.num_envs,
+            self._blocks[worker],
+            self._name,
+            self._options,
+            self._seed,
+        )
+        process = self._context.Process(target=work, args=arguments, daemon=True, name=f"environments-{worker}")
+        with _nobody_is_main():
+            process.start()
+        theirs.close()
+        self._processes[worker], self._pipes[worker] = process, ours
+
+    def _ready(self, worker: int, seconds: float) -> None:
+        """Wait until a process has made its environments."""
+        pipe = self._pipes[worker]
+        try:
+            if not pipe.poll(seconds):
+                raise UsageError(f"a process of {self._name} did not make its environments within {seconds:.0f} s")
+            said = json.loads(pipe.recv_bytes())
+        except (EOFError, OSError) as error:
+            raise UsageError(f"a process of {self._name} died while it made its environments") from error
+        if "cannot" in said:
+            raise UsageError(said["cannot"])
+
+    def ask(self, client: Client) -> None:
+        """Let a client step (its actions stand on the board), or begin if its process knows nothing of it."""
+        client.stepping, client.since = True, time.monotonic()
+        with contextlib.suppress(OSError):  # a dead process is found by those who wait for it
+            self._pipes[client.worker].send_bytes(bytes([STEP if client.begun else BEGIN, client.block]))
+
+    def begin(self) -> None:
+        """New episodes everywhere."""
+        for client in self.clients:
+            client.begun = client.cut = client.landed = False
+            self.ask(client)
+
+    def arrivals(self, half: list[Client]) -> Iterator[Client]:
+        """Clients of a half that have stepped: all of them, or those that have when the first one's wait is over.
+
+        Processes that died, or take longer than `timeout`, are replaced; their clients' episodes are broken off.
+        """
+        first: float | None = None
+        while True:
+            for client in half:
+                if client.landed:
+                    client.landed = False
+                    first = first or time.monotonic()
+                    yield client
+            waiting = [c for c in half if c.stepping]
+            left = self.timeout if first is None else first + self.patience - time.monotonic()
+            if not waiting or (first is not None and left <= 0):
+                return
+            self._collect(waiting, left)
+
+    def _collect(self, waiting: list[Client], seconds: float) -> None:
+        """Hear whoever has something to say, for at most so long, and replace those who are silent for too long."""
+        workers = sorted({c.worker for c in waiting})
+        overdue = min(c.since for c in waiting) + self.timeout - time.monotonic()
+        ready = wait([self._pipes[w] for w in workers], max(0.0, min(seconds, overdue)))
+        late = time.monotonic() - self.timeout
+        for w in workers:
+            if self._pipes[w] in ready:
+                self._read(w)
+            elif any(c.since < late for c in waiting if c.worker == w):
+                self.faults.add("hang", f"process {w} of {self._name} did not answer for {self.timeout:.0f} s")
+                self._replace(w)
+
+    def _read(self, worker: int) -> None:
+        """All that a process has said so far."""
+        pipe = self._pipes[worker]
+        try:
+            while pipe.poll():
+                self._heard(worker, pipe.recv_bytes())
+        except (EOFError, OSError):
+            code = self._processes[worker].exitcode
+            self.faults.add(
+                "crash", f"process {worker} of {self._name} died" + (f" (exit code {code})" if code else "")
+            )
+            self._replace(worker)
+
+    def _heard(self, worker: int, said: bytes) -> None:
+        client = next(c for c in self.clients if c.worker == worker and c.block == said[0])
+        client.stepping, client.landed = False, True
+        if not client.begun:
+            client.begun = True
+            if client.cut:
+                self._break_off(client)
+        for row in client.rows:
+            if self.board.terminated[row] or (self.board.truncated[row] and not self.board.fault[row]):
+                self._bad[row] = 0
+        for row, message in json.loads(said[1:] or b"{}").items():
+            self._count(int(row), message)
+
+    def _break_off(self, client: Client) -> None:
+        """What a client shows whose episodes were lost with their process: an end that nobody learns from."""
+        board, rows = self.board, client.rows
+        for x in board.reward.values():
+            x[rows] = 0.0
+        for name, x in board.end["acting"].items():
+            x[rows] = False
+            board.end["observation"][name][rows] = 0.0
+        board.terminated[rows], board.truncated[rows], board.fault[rows] = False, True, BROKE
+        client.cut = False
+
+    def _count(self, row: int, message: str) -> None:
+        kind = "useless value" if self.board.fault[row] == USELESS else "exception"
+        self.faults.add(kind, f"environment {row}: {message}")
+        self._bad[row] += 1
+        if self._bad[row] >= self.tolerance:
+            self.faults.quarantined.add(row)
+            self.board.asleep[row] = True
+        if len(self.faults.quarantined) == self.num_envs:
+            raise UsageError(
+                f"every environment of {self._name} failed {self.tolerance} times without completing an episode; the "
+                f"last: {message}"
+            )
+
+    def _replace(self, worker: int) -> None:
+        """A new process in the place of a dead or hung one."""
+        begin = time.monotonic()
+        process = self._processes[worker]
+        process.kill()
+        process.join()
+        self._pipes[worker].close()
+        self._launch(worker)
+        self._ready(worker, 120.0 + self.timeout)
+        self.faults.recovery.append(time.monotonic() - begin)
+        for client in self.clients:
+            if client.worker == worker:
+                client.begun, client.cut = False, True
+                for row in client.rows:
+                    self._bad[row] += 1
+                if client.stepping:
+                    self.ask(client)
+
+    def close(self) -> None:
+        """End all processes."""
+        for pipe, process in zip(self._pipes, self._processes, strict=True):
+            if process is None:
+                continue
+            with contextlib.suppress(OSError):
+                pipe.send_bytes(bytes([QUIT, 0]))
+        for pipe, process in zip(self._pipes, self._processes, strict=True):
+            if process is None:
+                continue
+            process.join(2.0)
+            if process.is_alive():
+                process.kill()
+                process.join()
+            pipe.close()
+
+
+_CONTEXT: Any = None
+
+
+def _context(name: str) -> Any:
+    """Processes are forked from one that has imported what they need and started no threads."""
+    global _CONTEXT
+    if _CONTEXT is None:
+        _CONTEXT = multiprocessing.get_context("forkserver")
+        _CONTEXT.set_forkserver_preload(["ludus.runtime.host.worker"])
+        quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
+        quiet["PYGAME_HIDE_SUPPORT_PROMPT"] = quiet["SDL_VIDEODRIVER"] = "dummy"
+        before = {k: os.environ.get(k) for k in quiet}
+        os.environ.update(quiet)  # each process has a core of its own at most, and no accelerator
+        try:
+            from multiprocessing import forkserver
+
+            forkserver.ensure_running()
+        finally:
+            for k, old in before.items():
+                if old is None:
+                    os.environ.pop(k, None)
+                else:
+                    os.environ[k] = old
+    return _CONTEXT
+
+
+@contextlib.contextmanager
+def _nobody_is_main() -> Iterator[None]:
+    """Processes need nothing of the main module, so that a script without a main guard is not run again in them."""
+    main: Any = sys.modules["__main__"]
+    hidden = {k: main.__dict__.pop(k) for k in ("__file__", "__spec__") if k in main.__dict__}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(hidden)

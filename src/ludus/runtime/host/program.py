@@ -1,0 +1,342 @@
+"""The host runtime: environments in processes, decisions and learning in this one. The twin of `runtime.device`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Key
+
+from ludus.core.algorithm import Algorithm, Learner, Remembers
+from ludus.core.errors import UsageError
+from ludus.core.game import GameSpec, GroupSpec
+from ludus.core.policy import Policy
+from ludus.core.rollout import GroupRollout, Moment, Rollout
+from ludus.core.spaces import Discrete
+from ludus.learning.replay import by_env
+from ludus.runtime.cast import Cast, Opposition, Records
+from ludus.runtime.device import Report, TrainState, settled
+from ludus.runtime.host.collect import Collector, Ended
+from ludus.runtime.host.pool import Pool
+from ludus.runtime.inference import Inference
+from ludus.runtime.rollout import Episodes, Policies, players
+from ludus.runtime.setup import free_memory
+from ludus.runtime.update import Update
+
+STEPS_PER_CALL = 2048  # short iterations run several to a call, so that rows of metrics stay few
+
+
+class Lives(eqx.Module):
+    """What of environments in processes outlasts the processes."""
+
+    episodes: Int[Array, "seed env"]  # how many each has begun
+    key: Key[Array, "seed env"]  # what its decisions are drawn from
+
+
+@dataclass(frozen=True)
+class HostProgram:
+    """One algorithm learning one game that is stepped on the host; the face of `runtime.device.Program`.
+
+    Environments do not outlast their processes: whoever resumes begins new episodes, never one that was played.
+    """
+
+    algorithm: Algorithm
+    game: str  # by name and options, for each process makes its own
+    options: dict[str, Any]
+    game_spec: GameSpec
+    num_envs: int
+    steps: int
+    workers: int = 0  # 0: one for each core
+    devices: int = 1
+    on_nan: Literal["stop", "skip"] = "stop"
+    learns: tuple[str, ...] = ()  # the groups that the learner may play; empty: all
+    timeout: float = 60.0  # seconds that a step of the environments of one process may take
+    seed: int = 0
+    say: Callable[[str], None] = print
+    seeds: int = 1
+
+    _held: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.num_envs < 1 or self.steps < 1:
+            raise UsageError("steps and num_envs must be at least 1")
+        if self.seeds != 1:
+            raise UsageError(
+                f"environments on the host train one seed at a time, not {self.seeds}; start a run for each --seed"
+            )
+        if self.num_envs % self.devices:
+            raise UsageError(f"{self.num_envs} environments do not divide over {self.devices} devices")
+        if not 1 <= self.devices <= len(jax.devices()):
+            raise UsageError(f"there are {len(jax.devices())} devices here, not {self.devices} devices")
+        if self.devices > 1 and not getattr(self.algorithm, "splits", True):
+            raise UsageError(f"{type(self.algorithm).__name__} learns on one device, not {self.devices}")
+        problem = self.algorithm.check(self.spec, self.num_envs // self.devices)
+        if problem:
+            raise UsageError(problem)
+
+    @property
+    def spec(self) -> GameSpec:
+        """The game as the learner sees it."""
+        return self.game_spec.restrict(self.learns) if self.learns else self.game_spec
+
+    @property
+    def processes(self) -> int:
+        """How many processes of environments there are."""
+        return min(self.workers or cores(), self.num_envs)
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of one iteration."""
+        return self.num_envs * self.algorithm.rollout_length
+
+    @property
+    def iterations_per_call(self) -> int:
+        """Iterations of one call."""
+        planned = math.ceil(self.steps / self.steps_per_iteration)
+        return min(planned, max(1, STEPS_PER_CALL // self.steps_per_iteration))
+
+    @property
+    def calls(self) -> int:
+        """Calls that make up the whole run: at least the planned steps."""
+        return math.ceil(self.steps / (self.steps_per_iteration * self.iterations_per_call))
+
+    @property
+    def steps_per_call(self) -> int:
+        """Environment steps of one call."""
+        return self.steps_per_iteration * self.iterations_per_call
+
+    def policies_of(self, learner: Learner, against: Opposition | None) -> Policies:
+        """Who plays while this learner learns."""
+        own = self.algorithm.policy(learner)
+        if against is None:
+            return own
+        matches = jax.tree.map(lambda x: x[0], against.matches)
+        return Cast(own, against.frozen, matches, self.game_spec)
+
+    def _fresh(self, key: Key[Array, ""]) -> Learner:
+        learner = self.algorithm.init(self.spec, self.num_envs, key=jax.random.split(key, 3)[0])
+        if isinstance(self.algorithm, Remembers):
+            whole = template(self.spec, self.algorithm.policy(learner), self.algorithm.rollout_length)
+            segment = jax.eval_shape(by_env, whole)
+            segment = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), segment)
+            learner = self.algorithm.make_room(learner, segment, self.num_envs)
+        return learner
+
+    def fresh(self, keys: Key[Array, " seed"], against: Opposition | None = None) -> TrainState:
+        """The state of a learner that knows nothing."""
+        return self.begin(jax.jit(jax.vmap(self._fresh))(keys), keys, against)
+
+    def begin(self, learner: Learner, keys: Key[Array, " seed"], against: Opposition | None = None) -> TrainState:
+        """The state of a given learner, with new episodes."""
+        _, key_env, loop = jax.random.split(keys[0], 3)
+        own = jax.vmap(jax.random.split)(jax.random.split(key_env, self.num_envs))[:, 1]
+        lives: Any = Lives(jnp.zeros((1, self.num_envs), jnp.int32), own[None])
+        return TrainState(learner, lives, loop[None], jnp.zeros(1, jnp.int32))
+
+    def init(self, seed: int) -> TrainState:
+        """The state of a seed. Raises `UsageError` where it does not fit into memory."""
+        self.check_memory()
+        return self.fresh(jax.random.key(seed)[None])
+
+    def place(self, state: TrainState) -> TrainState:
+        """Put a state, for example a restored one, onto the devices: updates do."""
+        return state
+
+    @cached_property
+    def bytes(self) -> dict[str, int]:
+        """What the learner's experience takes, and all of it."""
+        learner = jax.eval_shape(self._fresh, jax.random.key(0))
+        size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+        kept = learner.per_env if isinstance(self.algorithm, Remembers) else ()
+        return {"experience": size(kept), "all": size(learner)}
+
+    def check_memory(self) -> None:
+        """Raise `UsageError` where the learner does not fit into memory."""
+        free = free_memory()
+        if free is not None and self.bytes["all"] > free:
+            gib = 2.0**30
+            raise UsageError(
+                f"training needs {self.bytes['all'] / gib:.1f} GiB, and {free / gib:.1f} GiB are free; take less "
+                f"capacity or environments"
+            )
+
+    def compile(self, state: TrainState, against: Opposition | None = None) -> Callable[..., Any]:
+        """Start the processes; returns `call(state, opposition)`, which plays and learns for several iterations."""
+        self.close()
+        pool = Pool(
+            self.game,
+            self.options,
+            self.game_spec,
+            self.num_envs,
+            self.processes,
+            seed=self.seed,
+            timeout=self.timeout,
+            lives=np.asarray(state.actors.episodes[0]),  # type: ignore[attr-defined]
+        )
+        inference = Inference(self.game_spec, self.num_envs)
+        learner = jax.tree.map(lambda x: x[0], state.learner)
+        inference.publish(self.policies_of(learner, against), 0)
+        inference.begin(state.actors.key[0])
+        names = tuple(g.name for g in self.spec.groups)
+        length = self.algorithm.rollout_length
+        collector = Collector(pool, inference, length, stop_on_nan=self.on_nan == "stop", learns=names)
+        update = Update(self.algorithm, self.num_envs, jax.devices()[: self.devices], on_nan=self.on_nan)
+        self._held.update(pool=pool, collector=collector, inference=inference, update=update)
+        return self._call
+
+    @property
+    def pool(self) -> Pool:
+        """The processes, once they run."""
+        found: Pool = self._held["pool"]
+        return found
+
+    @property
+    def collector(self) -> Collector:
+        """What plays, once it does."""
+        found: Collector = self._held["collector"]
+        return found
+
+    def _call(self, state: TrainState, against: Opposition | None = None) -> tuple[TrainState, Report]:
+        inference, update = self._held["inference"], self._held["update"]
+        learner = update.place(jax.tree.map(lambda x: x[0], state.learner))
+        key, iteration = state.key[0], int(state.iteration[0])
+        settings = {} if against is None else {n: x[0] for n, x in against.matches.settings.items()}
+        reports = []
+        for _ in range(self.iterations_per_call):
+            progress = self._progress(iteration, against)
+            inference.publish(self.policies_of(learner, against), iteration)
+            before = len(self.pool.faults.recovery)
+            rollout, ended, _ = self.collector.collect(progress)
+            for seconds in self.pool.faults.recovery[before:]:
+                self.say(f"{self.pool.faults.messages[-1]}; replaced within {seconds:.1f} s")
+            key, key_update = jax.random.split(key)
+            learner, metrics, bad = update(learner, rollout, key_update, settings)
+            iteration += 1
+            reports.append(Report(summed(self.game_spec, ended, against), metrics, bad))
+        whole = lambda tree: jax.tree.map(lambda x: x[None], tree)
+        mean = {name: jnp.stack([r.metrics[name] for r in reports]).mean() for name in reports[0].metrics}
+        episodes = jax.tree.map(lambda *xs: jnp.asarray(sum(xs)), *(r.episodes for r in reports))
+        first = jax.tree.map(lambda *xs: jnp.stack(xs).min(), *(r.bad for r in reports))
+        lives: Any = Lives(jnp.array(self.pool.board.life, jnp.int32)[None], jnp.copy(inference.keys)[None])
+        new = TrainState(whole(learner), lives, key[None], jnp.full(1, iteration, jnp.int32))
+        return new, whole(Report(episodes, mean, first))
+
+    def _progress(self, iteration: int, against: Opposition | None) -> float:
+        share = iteration / (self.calls * self.iterations_per_call)
+        if against is None:
+            return share
+        begin, end = np.asarray(against.matches.progress[0])
+        return float(begin + (end - begin) * share)
+
+    def policies(self, state: TrainState, seed: int = 0) -> dict[str, Policy]:
+        """What was learned to play: what acts, or what it settles on."""
+        return settled(self.algorithm, jax.tree.map(lambda x: x[seed], Learner(state.learner.shared, ())))
+
+    def close(self) -> None:
+        """End the processes."""
+        if "pool" in self._held:
+            self._held.pop("pool").close()
+
+    def __del__(self) -> None:
+        if contextlib is not None:  # not at the very end of the interpreter
+            with contextlib.suppress(Exception):
+                self.close()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def summed(spec: GameSpec, ended: Ended, against: Opposition | None) -> Episodes:
+    """Sums over the episodes that ended."""
+    join = lambda parts, width: np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
+    returns = {g.name: join(ended.returns[g.name], g.size) for g in spec.groups}
+    length = np.concatenate(ended.length) if ended.length else np.zeros(0)
+    means = {name: x.mean(-1) for name, x in returns.items()}
+    total = lambda x: np.float32(x.sum())
+    return Episodes(
+        count=np.float32(len(length)),  # type: ignore[arg-type]
+        length=total(length),  # type: ignore[arg-type]
+        returns={name: total(x) for name, x in means.items()},  # type: ignore[misc]
+        squares={name: total(x * x) for name, x in means.items()},  # type: ignore[misc]
+        skipped=np.float32(ended.skipped),  # type: ignore[arg-type]
+        records=None if against is None else _records(spec, ended, returns, against),
+    )
+
+
+def _records(spec: GameSpec, ended: Ended, returns: dict[str, np.ndarray], against: Opposition) -> Records:
+    """Who beat whom."""
+    from ludus.runtime.cast import team_returns, team_scores
+
+    profiles, teams = against.matches.weights.shape[1], len(spec.teams)
+    sums = [np.zeros((profiles, teams, teams), np.float32) for _ in range(3)]
+    games = np.zeros((profiles, teams), np.float32)
+    if ended.profile:
+        at = np.concatenate(ended.profile), np.concatenate(ended.seat)
+        earned = team_returns(spec, {name: jnp.asarray(x) for name, x in returns.items()})
+        score = np.asarray(team_scores(spec, earned))
+        value = np.asarray(earned)
+        np.add.at(games, at, 1.0)
+        for held, x in zip(sums, (value, value**2, score), strict=True):
+            np.add.at(held, at, x)
+    return Records(games, *sums)  # type: ignore[arg-type]
+
+
+def template(spec: GameSpec, policies: dict[str, Any], length: int) -> Rollout:
+    """The shapes of one environment's rollout, for learners that make room for experience."""
+
+    def moment(lead: tuple[int, ...], g: GroupSpec) -> Moment:
+        choices = g.action.n if g.masked and isinstance(g.action, Discrete) else None
+        return Moment(
+            jnp.zeros((*lead, g.slots, *g.observation.shape), jnp.float32),
+            None if choices is None else jnp.ones((*lead, g.slots, choices), bool),
+            jnp.zeros((*lead, g.size), bool),
+            jnp.zeros((*lead, g.slots), jnp.int32) if g.slots < g.size else None,
+            None if spec.state is None else jnp.zeros((*lead, *spec.state.shape), jnp.float32),
+        )
+
+    def group(g: GroupSpec) -> GroupRollout:
+        now, after = moment((length, 1), g), moment((1,), g)
+        memory = players(policies).memory(g, 1)
+        mine = memory if after.seat is None else jax.tree.map(lambda x: x[:, :1], memory)
+        act = policies[g.name].act
+        decision = act(after.observation, after.legal, mine, key=jax.random.key(0), explore=True, agent=after.seat)
+        timed = lambda x: jnp.zeros((length, *x.shape), x.dtype)
+        return GroupRollout(
+            observation=now.observation,
+            legal=now.legal,
+            acting=now.acting,
+            seat=now.seat,
+            action=timed(decision.action),
+            log_prob=timed(decision.log_prob),
+            reward=jnp.zeros((length, 1, g.size)),
+            memory=memory,
+            next=after,
+            last=now if spec.truncates else None,
+            extras=jax.tree.map(timed, decision.extras),
+        )
+
+    def whole() -> Rollout:
+        flag = jnp.zeros((length, 1), bool)
+        return Rollout(
+            groups={g.name: group(g) for g in spec.groups},
+            state=None if spec.state is None else jnp.zeros((length, 1, *spec.state.shape), jnp.float32),
+            start=flag,
+            terminated=flag,
+            truncated=flag,
+            last_time=jnp.zeros((length, 1), jnp.int32) if spec.truncates else None,
+            progress=jnp.zeros(()),
+        )
+
+    found: Rollout = jax.eval_shape(whole)
+    return found
