@@ -8,7 +8,10 @@ from ludus.algorithms.off_policy.sac import SAC
 from ludus.algorithms.off_policy.td3 import TD3
 from ludus.algorithms.per_team import PerTeam
 from ludus.algorithms.policy_gradient.a2c import A2C
+from ludus.algorithms.policy_gradient.a3c import A3C
+from ludus.algorithms.policy_gradient.appo import APPO
 from ludus.algorithms.policy_gradient.coma import COMA
+from ludus.algorithms.policy_gradient.impala import IMPALA
 from ludus.algorithms.policy_gradient.mappo import MAPPO
 from ludus.algorithms.policy_gradient.ppo import PPO
 from ludus.algorithms.policy_gradient.reinforce import REINFORCE
@@ -32,9 +35,12 @@ from ludus.networks.torso import Network
 __version__ = "0.1.0"
 __all__ = [
     "A2C",
+    "A3C",
+    "APPO",
     "COMA",
     "DDPG",
     "DQN",
+    "IMPALA",
     "IQL",
     "MADDPG",
     "MAPPO",

@@ -10,7 +10,10 @@ from ludus.algorithms.off_policy.sac import SAC
 from ludus.algorithms.off_policy.td3 import TD3
 from ludus.algorithms.per_team import PerTeam, parse
 from ludus.algorithms.policy_gradient.a2c import A2C
+from ludus.algorithms.policy_gradient.a3c import A3C
+from ludus.algorithms.policy_gradient.appo import APPO
 from ludus.algorithms.policy_gradient.coma import COMA
+from ludus.algorithms.policy_gradient.impala import IMPALA
 from ludus.algorithms.policy_gradient.mappo import MAPPO
 from ludus.algorithms.policy_gradient.mmd import MMD
 from ludus.algorithms.policy_gradient.ppo import PPO
@@ -28,7 +31,10 @@ from ludus.core.errors import unknown
 ALGORITHMS: dict[str, type[Any]] = {
     "reinforce": REINFORCE,
     "a2c": A2C,
+    "a3c": A3C,
+    "impala": IMPALA,
     "ppo": PPO,
+    "appo": APPO,
     "mappo": MAPPO,
     "mmd": MMD,
     "dqn": DQN,

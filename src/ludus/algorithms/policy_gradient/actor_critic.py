@@ -40,6 +40,7 @@ class ActorCritic(Hyperparameters):
     minibatches = 1
     baseline = True
     clip_rho = None
+    optimiser = "adam"
 
     def check(self, spec: GameSpec, num_envs: int) -> str | None:
         """See `ludus.core.algorithm.Algorithm.check`."""
@@ -68,7 +69,8 @@ class ActorCritic(Hyperparameters):
         return GroupLearner(models, self._optimiser().init(models), ValueNormaliser.fresh())
 
     def _optimiser(self) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), optax.scale_by_adam(eps=1e-5))
+        scale = {"adam": optax.scale_by_adam(eps=1e-5), "rmsprop": optax.scale_by_rms(decay=0.99, eps=1e-5)}
+        return optax.chain(optax.clip_by_global_norm(self.max_grad_norm), scale[self.optimiser])
 
     def policy(self, learner: Learner) -> dict[str, Policy]:
         """One policy for each group."""
@@ -113,16 +115,12 @@ class ActorCritic(Hyperparameters):
         batch, critic_memory, normaliser = prepare(
             self, learner.models, learner.normaliser, critic_memory, own, rollout
         )
-        step_size = self.learning_rate * (1.0 - rollout.progress if self.anneal else 1.0)
-        optimiser = self._optimiser()
         folded, pieces = batch.fold()
 
         def gradient_step(carry: tuple, index: Array) -> tuple[tuple, Metrics]:
             models, state = carry
             gradients, metrics = self._gradients(models, folded, folded.chunks(index, pieces), normaliser)
-            updates, state = optimiser.update(gradients, state)
-            models = jax.tree.map(lambda p, u: p - step_size * u, models, updates)
-            return (models, state), metrics
+            return self.descend(models, state, gradients, rollout.progress), metrics
 
         def epoch(carry: tuple, epoch_key: Key[Array, ""]) -> tuple[tuple, Any]:
             return jax.lax.scan(gradient_step, carry, batch.shuffle(epoch_key, self.minibatches))
@@ -131,6 +129,12 @@ class ActorCritic(Hyperparameters):
         carry, metrics = jax.lax.scan(epoch, carry, jax.random.split(key, self.epochs))
         metrics = {name: x.mean() for name, x in metrics.items()}
         return GroupLearner(*carry, normaliser), critic_memory, metrics
+
+    def descend(self, models: Models, optimiser: Any, gradients: Models, progress: Array) -> tuple[Models, Any]:
+        """One step of gradient: the new models and optimiser's state."""
+        step_size = self.learning_rate * (1.0 - progress if self.anneal else 1.0)
+        updates, optimiser = self._optimiser().update(gradients, optimiser)
+        return jax.tree.map(lambda p, u: p - step_size * u, models, updates), optimiser
 
     def _gradients(
         self, models: Models, batch: Batch, chunks: Array, normaliser: ValueNormaliser
