@@ -13,9 +13,13 @@ import rlax
 from ludus.learning.returns import Importance, generalised_advantages
 
 
+def vtrace(*sequences, **more):
+    """Of sequences `reward, value, bootstrap, rho` `[time, env]`, one agent each; `(v − V, advantage without ρ)`."""
+    return jitted(*(np.asarray(x, np.float32) for x in sequences), **more)
+
+
 @functools.partial(jax.jit, static_argnames=("trace", "clip"))
-def vtrace(reward, value, bootstrap, rho, *, discount, trace=1.0, clip=1.0, terminated=None):
-    """Arrays `[time, env]`, one agent each; `(v − V, advantage without ρ)`."""
+def jitted(reward, value, bootstrap, rho, *, discount, trace=1.0, clip=1.0, terminated=None):
     x = lambda a: jnp.asarray(a, jnp.float32)[..., None]
     time, envs = np.shape(reward)
     flags = jnp.zeros((time, envs), bool)
@@ -66,15 +70,8 @@ def test_it_is_rlax_on_random_sequences(seed, trace):
     discounts = 0.95 * (1 - terminated)
     errors = rlax.vtrace(*(jnp.asarray(x) for x in (value, values, reward, discounts, rho)), lambda_=trace)
     column = lambda x: np.asarray(x)[:, None]
-    found, advantage = vtrace(
-        column(reward),
-        column(value),
-        [bootstrap],
-        column(rho),
-        discount=0.95,
-        trace=trace,
-        terminated=column(terminated),
-    )
+    sequences = column(reward), column(value), [bootstrap], column(rho)
+    found, advantage = vtrace(*sequences, discount=0.95, trace=trace, terminated=column(terminated))
     np.testing.assert_allclose(found[:, 0], errors, rtol=1e-4, atol=1e-5)
     following = np.append((value + np.asarray(errors))[1:], bootstrap)
     np.testing.assert_allclose(advantage[:, 0], reward + discounts * following - value, rtol=1e-4, atol=1e-5)
