@@ -41,7 +41,7 @@ def run(program, calls, seed=0):
 def test_environments_on_two_devices_learn_what_they_learn_on_one(name, monkeypatch):
     """Oracle: the same program on one device. The first iteration's experience is the same to the last bit; afterwards
     sums of gradients are rounded differently, and parameters after three iterations agree within 10⁻⁴ of their size."""
-    monkeypatch.setattr(device, "STEPS_PER_CALL", 1)
+    monkeypatch.setattr(device.Program, "steps_a_call", 1)
     method, env = METHODS[name], make("mpe/simple_spread", max_steps=6)
     one, two = (run(Program(method, env, 16, 3 * 16 * 16, devices=d), 3) for d in (1, 2))
     assert_same(two[0][0].actors.env, one[0][0].actors.env)

@@ -195,7 +195,7 @@ class Trainer:
 
     def _checkpoint(self, state: TrainState, call: int) -> None:
         self.run.sync()
-        self.run.checkpoints.save(call, state, {"call": call, "sizes": self.run.sizes()})
+        self.run.checkpoints.save(call, self.program.fetch(state), {"call": call, "sizes": self.run.sizes()})
 
     def _finish(self, state: TrainState) -> Run:
         policies = []

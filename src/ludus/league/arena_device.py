@@ -254,6 +254,7 @@ class DeviceArena:
             total = records if total is None else jax.tree.map(np.add, total, records)
             losses = report.metrics
             self._stop_if_bad(report, jobs)
+        state = program.fetch(state)
         if self.one_by_one:  # what such programs hold outside this process is held no longer than needed
             program.close()
             compiled.clear()

@@ -24,10 +24,10 @@ from ludus.learning.replay import by_env
 from ludus.runtime.cast import Cast, Matches, Opposition
 from ludus.runtime.finite import CLEAN, first_bad
 from ludus.runtime.rollout import Actors, Episodes, Policies, collect, init_actors
+from ludus.runtime.schedule import Schedule
 from ludus.runtime.setup import compiler_options, free_memory
 
 SEED_AXIS = "seed"
-STEPS_PER_CALL = 8192  # short iterations run several to a call, so that the host does not set the pace
 
 
 class TrainState(eqx.Module):
@@ -59,7 +59,7 @@ def make_room(
 
 
 @dataclass(frozen=True)
-class Program:
+class Program(Schedule):
     """One algorithm learning one game: `init`, then the compiled program again and again.
 
     A learner that plays only some of a game's teams meets others: states then come with an `Opposition`.
@@ -73,6 +73,8 @@ class Program:
     devices: int = 1
     on_nan: Literal["stop", "skip"] = "stop"
     learns: tuple[str, ...] = ()  # the groups that the learner may play; empty: all
+
+    steps_a_call = 8192
 
     def __post_init__(self) -> None:
         if self.num_envs < 1 or self.seeds < 1 or self.steps < 1:
@@ -112,27 +114,6 @@ class Program:
     def env_devices(self) -> int:
         """Devices that split the environments of each seed."""
         return self.devices // self.seed_devices
-
-    @property
-    def steps_per_iteration(self) -> int:
-        """Environment steps of one iteration of one seed."""
-        return self.num_envs * self.algorithm.rollout_length
-
-    @property
-    def iterations_per_call(self) -> int:
-        """Iterations of one call of the program."""
-        planned = math.ceil(self.steps / self.steps_per_iteration)
-        return min(planned, max(1, STEPS_PER_CALL // self.steps_per_iteration))
-
-    @property
-    def calls(self) -> int:
-        """Calls that make up the whole run: at least the planned steps."""
-        return math.ceil(self.steps / (self.steps_per_iteration * self.iterations_per_call))
-
-    @property
-    def steps_per_call(self) -> int:
-        """Environment steps of one call, of one seed."""
-        return self.steps_per_iteration * self.iterations_per_call
 
     @cached_property
     def mesh(self) -> Mesh:
@@ -293,9 +274,6 @@ class Program:
         """Compile ahead of the first call; returns the compiled program for states (and opponents) like these."""
         program = self._program.lower(state, against).compile(compiler_options())
         return lambda state, against=None: program(state, against)
-
-    def close(self) -> None:
-        """Nothing is held."""
 
     def policies(self, state: TrainState, seed: int = 0) -> dict[str, Policy]:
         """What one seed, by its index, has learned to play: what it acts with, or what it settles on."""

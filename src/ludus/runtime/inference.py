@@ -77,6 +77,13 @@ class Inference:
         own = cast.begin(jnp.arange(self.rows, dtype=jnp.int32)) if pairing is None else pairing
         self._table = Table(jnp.copy(keys), memory, own)
 
+    def rekey(self, first: int, keys: Key[Array, " some"]) -> None:
+        """Let the rows from `first` on draw from these keys."""
+        assert self._table is not None
+        table = self._table
+        new = table.key.at[first : first + keys.shape[0]].set(keys)
+        self._table = Table(new, table.memory, table.pairing)
+
     def decide(self, rows: np.ndarray, begins: np.ndarray, moment: dict[str, Any]) -> Decided:
         """Decisions of all groups. `rows` are environments, `begins` whether their episode begins, and `moment` has
         the fields of a `TimeStep` that decisions need, as arrays that lead with the batch."""

@@ -15,5 +15,5 @@ class APPO(PPO):
     """Passes over each rollout."""
     rollout_length: int = 32
     """Steps of every environment that one update consumes."""
-    clip_rho: float = 1.0
+    clip_rho: float = 1.0  # type: ignore[assignment]
     """ρ̄: weights π/μ of what a step teaches the critic are cut off here."""

@@ -15,7 +15,7 @@ class IMPALA(A2C):
 
     rollout_length: int = 32
     """n: steps of every environment that one update consumes."""
-    clip_rho: float = 1.0
+    clip_rho: float = 1.0  # type: ignore[assignment]
     """ρ̄: weights π/μ of what a step teaches are cut off here; it decides to which policy's values critics converge."""
 
     def weigh(self, advantage: Array, rho: Array | None) -> Array:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -23,16 +22,15 @@ from ludus.core.policy import Policy
 from ludus.core.rollout import GroupRollout, Moment, Rollout
 from ludus.core.spaces import Discrete
 from ludus.learning.replay import by_env
-from ludus.runtime.cast import Cast, Opposition, Records
+from ludus.runtime.cast import Cast, Matches, Opposition, Records, team_returns, team_scores
 from ludus.runtime.device import Report, TrainState, settled
 from ludus.runtime.host.collect import Collector, Ended
 from ludus.runtime.host.pool import Pool
 from ludus.runtime.inference import Inference
 from ludus.runtime.rollout import Episodes, Policies, players
+from ludus.runtime.schedule import Schedule
 from ludus.runtime.setup import free_memory
 from ludus.runtime.update import Update
-
-STEPS_PER_CALL = 2048  # short iterations run several to a call, so that rows of metrics stay few
 
 
 class Lives(eqx.Module):
@@ -43,7 +41,7 @@ class Lives(eqx.Module):
 
 
 @dataclass(frozen=True)
-class HostProgram:
+class HostProgram(Schedule):
     """One algorithm learning one game that is stepped on the host; the face of `runtime.device.Program`.
 
     Environments do not outlast their processes: whoever resumes begins new episodes, never one that was played.
@@ -92,27 +90,6 @@ class HostProgram:
     def processes(self) -> int:
         """How many processes of environments there are."""
         return min(self.workers or cores(), self.num_envs)
-
-    @property
-    def steps_per_iteration(self) -> int:
-        """Environment steps of one iteration."""
-        return self.num_envs * self.algorithm.rollout_length
-
-    @property
-    def iterations_per_call(self) -> int:
-        """Iterations of one call."""
-        planned = math.ceil(self.steps / self.steps_per_iteration)
-        return min(planned, max(1, STEPS_PER_CALL // self.steps_per_iteration))
-
-    @property
-    def calls(self) -> int:
-        """Calls that make up the whole run: at least the planned steps."""
-        return math.ceil(self.steps / (self.steps_per_iteration * self.iterations_per_call))
-
-    @property
-    def steps_per_call(self) -> int:
-        """Environment steps of one call."""
-        return self.steps_per_iteration * self.iterations_per_call
 
     def policies_of(self, learner: Learner, against: Opposition | None) -> Policies:
         """Who plays while this learner learns."""
@@ -221,7 +198,8 @@ class HostProgram:
             key, key_update = jax.random.split(key)
             learner, metrics, bad = update(learner, rollout, key_update, settings)
             iteration += 1
-            reports.append(Report(summed(self.game_spec, ended, against), metrics, bad))
+            matches = None if against is None else jax.tree.map(lambda x: x[0], against.matches)
+            reports.append(Report(episodes_of(self.game_spec, ended, matches), metrics, bad))
         whole = lambda tree: jax.tree.map(lambda x: x[None], tree)
         mean = {name: jnp.stack([r.metrics[name] for r in reports]).mean() for name in reports[0].metrics}
         episodes = jax.tree.map(lambda *xs: jnp.asarray(sum(xs)), *(r.episodes for r in reports))
@@ -257,7 +235,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
-def summed(spec: GameSpec, ended: Ended, against: Opposition | None) -> Episodes:
+def episodes_of(spec: GameSpec, ended: Ended, matches: Matches | None) -> Episodes:
     """Sums over the episodes that ended."""
     join = lambda parts, width: np.concatenate(parts) if parts else np.zeros((0, width), np.float32)
     returns = {g.name: join(ended.returns[g.name], g.size) for g in spec.groups}
@@ -270,15 +248,13 @@ def summed(spec: GameSpec, ended: Ended, against: Opposition | None) -> Episodes
         returns={name: total(x) for name, x in means.items()},  # type: ignore[misc]
         squares={name: total(x * x) for name, x in means.items()},  # type: ignore[misc]
         skipped=np.float32(ended.skipped),  # type: ignore[arg-type]
-        records=None if against is None else _records(spec, ended, returns, against),
+        records=None if matches is None else _records(spec, ended, returns, matches),
     )
 
 
-def _records(spec: GameSpec, ended: Ended, returns: dict[str, np.ndarray], against: Opposition) -> Records:
+def _records(spec: GameSpec, ended: Ended, returns: dict[str, np.ndarray], matches: Matches) -> Records:
     """Who beat whom."""
-    from ludus.runtime.cast import team_returns, team_scores
-
-    profiles, teams = against.matches.weights.shape[1], len(spec.teams)
+    profiles, teams = matches.weights.shape[0], len(spec.teams)
     sums = [np.zeros((profiles, teams, teams), np.float32) for _ in range(3)]
     games = np.zeros((profiles, teams), np.float32)
     if ended.profile:

@@ -1,0 +1,101 @@
+"""A Ray cluster: started on this machine for one run, listening on its loopback alone and asking for a token, or one
+that runs already."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from ludus.core.errors import UsageError
+
+NAMESPACE = "ludus"
+STATUS = "status"
+
+
+def ray() -> Any:
+    """The package, set up to be safe before its first use. Raises `UsageError` where it is not installed."""
+    # Without this Ray listens on all addresses of the machine, not on its loopback.
+    if not os.environ.get("RAY_ADDRESS"):
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN"):
+        os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token()))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray as package
+    except ImportError as error:
+        raise UsageError("the Ray runtime needs the package 'ray': pip install 'ludus[ray]'") from error
+    return package
+
+
+def _token() -> Path:
+    """The file with this user's token, made when there is none; readable by nobody else."""
+    path = Path(platformdirs.user_state_dir("ludus")) / "ray-token"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError:
+            return path  # another process was faster
+        with os.fdopen(handle, "w") as file:
+            file.write(secrets.token_hex(32))
+    return path
+
+
+def connect(address: str, processes: int) -> Any:
+    """Ray, connected: to the cluster at `address`, or to one on this machine with room for so many processes."""
+    package = ray()
+    if package.is_initialized():
+        return package
+    given = address or os.environ.get("RAY_ADDRESS", "")
+    quiet = {"log_to_driver": False, "logging_level": "error", "configure_logging": False, "namespace": NAMESPACE}
+    try:
+        if given:
+            package.init(address=given, **quiet)
+        else:
+            package.init(
+                num_cpus=max(processes, 1),  # processes share the cores there are; Ray only counts them
+                num_gpus=0,
+                include_dashboard=False,
+                _node_ip_address="127.0.0.1",
+                **quiet,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        where = f"at {given}" if given else "on this machine"
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"cannot use a Ray cluster {where}: {reason}") from error
+    return package
+
+
+class Status:
+    """What `ludus cluster status` shows; a named actor that whoever trains tells."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, dict[str, Any]] = {}
+
+    def tell(self, run: str, facts: dict[str, Any]) -> None:
+        """Remember what one run says of itself."""
+        self._told[run] = {**facts, "time": time.time()}
+
+    def show(self) -> dict[str, dict[str, Any]]:
+        """What all runs said last."""
+        return self._told
+
+
+def status(address: str) -> dict[str, Any]:
+    """What runs on a cluster say of themselves, and what the cluster has."""
+    package = ray()
+    if not (address or os.environ.get("RAY_ADDRESS")):
+        address = "auto"
+    connect(address, 0)
+    try:
+        told = package.get(package.get_actor(STATUS, namespace=NAMESPACE).show.remote(), timeout=10)
+    except ValueError:
+        told = {}
+    return {"resources": package.cluster_resources(), "nodes": len(package.nodes()), "runs": told}

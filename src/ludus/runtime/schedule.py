@@ -1,0 +1,43 @@
+"""How a run's steps are cut into iterations and calls: the same for every runtime."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+class Schedule:
+    """Fields are those of a program beside it."""
+
+    algorithm: Any
+    num_envs: int
+    steps: int
+    steps_a_call = 2048  # short iterations run several to a call, so that the host does not set the pace
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Environment steps of one iteration of one seed."""
+        return int(self.num_envs * self.algorithm.rollout_length)
+
+    @property
+    def iterations_per_call(self) -> int:
+        """Iterations of one call of the program."""
+        planned = math.ceil(self.steps / self.steps_per_iteration)
+        return min(planned, max(1, self.steps_a_call // self.steps_per_iteration))
+
+    @property
+    def calls(self) -> int:
+        """Calls that make up the whole run: at least the planned steps."""
+        return math.ceil(self.steps / (self.steps_per_iteration * self.iterations_per_call))
+
+    @property
+    def steps_per_call(self) -> int:
+        """Environment steps of one call, of one seed."""
+        return self.steps_per_iteration * self.iterations_per_call
+
+    def close(self) -> None:
+        """Give back what is held outside this process: here, nothing."""
+
+    def fetch(self, state: Any) -> Any:
+        """A state with its arrays in this process: here, as it is."""
+        return state
