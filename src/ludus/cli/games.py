@@ -53,6 +53,33 @@ class _Describe:
     """Print one JSON object."""
 
 
+@dataclass(frozen=True)
+class _Check:
+    environment: tyro.conf.Positional[str]
+    """Its name, like pettingzoo/classic/connect_four-v3, or module:function."""
+    steps: int = 500
+    """How many steps to play at random."""
+    seed: int = 0
+    """Fixes the play."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def check_env(arguments: list[str]) -> int:
+    """`ludus check-env ENVIRONMENT`."""
+    from ludus.experiment.check_env import check
+
+    given = parse(_Check, arguments, "check-env")
+    found = check(given.environment, given.steps, given.seed)
+    if given.json:
+        print_json(found)
+    else:
+        for line in found["found"]:
+            print(line)
+        print(f"{given.environment}: " + ("nothing is wrong" if found["fine"] else "not fit to be trained in"))
+    return 0 if found["fine"] else 1
+
+
 def describe(arguments: list[str]) -> int:
     """`ludus describe ENVIRONMENT`."""
     from ludus.core.spaces import describe as space

@@ -19,6 +19,8 @@ USAGE = """usage: ludus COMMAND [arguments]        (ludus COMMAND --help explain
   render      render RUN: one episode as GIF or SVG
   league      league PRESET ENVIRONMENT: populations, meta-solvers, matchmaking; league --help for its verbs
   best-response  best-response RUN: how exploitable is a league's strategy?
+  check-env   check-env ENVIRONMENT: step a game and say what is wrong with it
+  cluster     cluster status: roles, rates, queues and policy lag of what trains on a Ray cluster
   solve       solve GAME [--method M] [--iterations N] [--target-exploitability X] [--json]
 """
 
@@ -78,6 +80,8 @@ def _commands() -> dict[str, Callable[[list[str]], int]]:
     return {
         "list": games.list_command,
         "describe": games.describe,
+        "check-env": games.check_env,
+        "cluster": training.cluster,
         "train": training.train,
         "resume": training.resume,
         "evaluate": results.evaluate,

@@ -10,6 +10,7 @@ import tyro
 
 from ludus.cli.output import print_json
 from ludus.cli.parse import parse
+from ludus.core.errors import unknown
 from ludus.core.output import prints_to_stderr
 
 
@@ -86,6 +87,35 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     for key, value in tree.items():
         rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)]
     return rows
+
+
+@dataclass(frozen=True)
+class _Status:
+    address: str = ""
+    """Of the cluster (RAY_ADDRESS otherwise); empty: the one on this machine."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def cluster(arguments: list[str]) -> int:
+    """`ludus cluster status`."""
+    if arguments[:1] != ["status"]:
+        raise unknown("cluster command", " ".join(arguments[:1]), ["status"])
+    from ludus.runtime.ray.cluster import status
+
+    given = parse(_Status, arguments[1:], "cluster status")
+    found = status(given.address)
+    if given.json:
+        print_json(found)
+        return 0
+    print(f"{found['nodes']} node(s): " + ", ".join(f"{n:g} {k}" for k, n in sorted(found["resources"].items())))
+    for name, run in found["runs"].items():
+        print(f"{name}: {run['environment']}")
+        for key in ("roles", "steps_per_second", "queue_depths", "updates", "policy_lag", "restarts"):
+            print(f"  {key:<18} {run[key]}")
+    if not found["runs"]:
+        print("nothing trains here")
+    return 0
 
 
 @dataclass(frozen=True)

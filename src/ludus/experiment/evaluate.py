@@ -14,7 +14,7 @@ from ludus.core.game import GameSpec, GroupSpec
 from ludus.experiment.statistics import mean_interval
 from ludus.networks.simple import RandomPolicy, SeatedPolicy
 from ludus.runtime.evaluate import Results
-from ludus.runtime.programs import evaluator_for
+from ludus.runtime.programs import Placement, evaluator_for
 
 Policies = dict[str, Any]
 _EVALUATION = 0x65766C  # folded into the seed, so that evaluation never replays training's episodes
@@ -68,9 +68,9 @@ def evaluation_key(seed: int) -> jax.Array:
 class Match:
     """Evaluates policies in one game: alone, or one team at a time against other policies."""
 
-    def __init__(self, env: Any, workers: int = 0):
+    def __init__(self, env: Any, placement: Placement | None = None):
         self.env = env
-        self.evaluator: Any = evaluator_for(env, workers)
+        self.evaluator: Any = evaluator_for(env, placement.workers if placement else 0, placement)
 
     def __call__(
         self,

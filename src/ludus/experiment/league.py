@@ -256,12 +256,58 @@ def resume_league(
 
 
 def _run(run: LeagueRun) -> LeagueRun:
+    where = placed(run.config.settings)
     with Interrupt() as interrupt:
         try:
-            return run.run(interrupt)
+            return run.run(interrupt) if where.runtime == "local" else _run_in_cluster(run, where, interrupt)
         except Interrupted as stop:
             stop.run = str(run.path)
             raise
+
+
+def _run_in_cluster(run: LeagueRun, where: Any, interrupt: Interrupt) -> LeagueRun:
+    """Let an actor of the cluster, which is begun again when it dies, go on to the end; the ledger is its memory."""
+    from ludus.runtime.ray.keeper import Kept
+
+    kept = Kept(f"league-{run.path}", f"{__name__}:in_cluster", (str(Path(str(run.path)).absolute()),), where)
+    try:
+        while not interrupt.run(lambda: kept.call("done")):
+            if interrupt.asked:
+                raise Interrupted(130)
+            before = kept.deaths
+            for generation in interrupt.run(lambda: kept.call("advance")):
+                (run.watch or (lambda generation: None))(generation)
+            if kept.deaths > before:
+                run.say("the league's process died; another went on from the ledger")
+    finally:
+        kept.close()
+    return open_league(str(run.path))
+
+
+class _InCluster:
+    """A league in an actor's process."""
+
+    def __init__(self, path: str):
+        opened = open_league(path)
+        self._told: list[Generation] = []
+        self._run = LeagueRun(opened.config, opened.path, self._told.append)
+        self._run.league.resume()
+
+    def done(self) -> bool:
+        """Whether all generations are written."""
+        return self._run.league.done
+
+    def advance(self) -> list[Generation]:
+        """Play the next generation."""
+        self._told.clear()
+        if not self._run.league.done:
+            self._run.league.advance()
+        return list(self._told)
+
+
+def in_cluster(path: str) -> _InCluster:
+    """The league of a directory, for whoever keeps it; its lock is held by who asked for it."""
+    return _InCluster(path)
 
 
 def open_league(path: str | Path) -> LeagueRun:

@@ -368,7 +368,7 @@ class DeviceArena:
 
     @cached_property
     def _evaluator(self) -> Any:
-        return tournament_for(self.env, self.placement.workers)
+        return tournament_for(self.env, self.placement.workers, self.placement)
 
     def _tournament(self, profiles: list[Profile], games: int, seed: int) -> list[Cell]:
         stacks, who = {}, np.zeros((len(profiles), len(self.spec.teams)), np.int32)

@@ -117,15 +117,23 @@ def program_for(
     )
 
 
-def evaluator_for(env: Any, workers: int = 0) -> Any:
+def evaluator_for(env: Any, workers: int = 0, placement: Placement | None = None) -> Any:
     """What evaluates policies in this game."""
+    if placement is not None and placement.runtime == "ray" and placement.evaluators:
+        from ludus.runtime.ray.evaluate import Evaluators
+
+        return Evaluators(env, placement)
     if isinstance(env, HostEnvironment):
         return HostEvaluator(*origin(env), env.spec, workers or cores())
     return Evaluator(env)
 
 
-def tournament_for(env: Any, workers: int = 0) -> Any:
+def tournament_for(env: Any, workers: int = 0, placement: Placement | None = None) -> Any:
     """What plays many policies of this game against each other."""
+    if placement is not None and placement.runtime == "ray" and placement.evaluators:
+        from ludus.runtime.ray.evaluate import Evaluators
+
+        return Evaluators(env, placement).tournament
     if isinstance(env, HostEnvironment):
         return HostTournament(HostEvaluator(*origin(env), env.spec, workers or cores()))
     return Tournament(env)

@@ -1,0 +1,84 @@
+"""Evaluation on a cluster: episodes and matches shared out among evaluators, again where one dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from ludus.runtime.cast import Records
+from ludus.runtime.evaluate import Results
+from ludus.runtime.ray.cluster import connect
+from ludus.runtime.ray.roles import EvaluatorRole, Shipped
+from ludus.runtime.sampler import on_host
+
+TRIES = 5  # how often work is given to another evaluator before it is given up
+
+
+class Evaluators:
+    """Some evaluators of one game; with the faces of `Evaluator` (called) and of `Tournament` (`tournament`)."""
+
+    def __init__(self, env: Any, where: Any):
+        self._where, self._shipped = where, Shipped.of(env)
+        self._ray = connect(where.address, 2 * (where.actors + where.learners + where.evaluators) + 4)
+        self._handles: list[Any] = [None] * where.evaluators
+        self.restarts = 0
+
+    def _handle(self, k: int) -> Any:
+        if self._handles[k] is None:
+            role = self._ray.remote(num_cpus=1, max_restarts=0)(EvaluatorRole)
+            self._handles[k] = role.remote(self._shipped, max(1, self._where.workers))
+        return self._handles[k]
+
+    def share(self, work: list[Callable[[Any], Any]]) -> list[Any]:
+        """The results of pieces of work, each of which is asked of some evaluator."""
+        found: list[Any] = [None] * len(work)
+        missing = list(range(len(work)))
+        for _ in range(TRIES):
+            asked = {i: work[i](self._handle(n % len(self._handles))) for n, i in enumerate(missing)}
+            failed = []
+            for n, (i, reference) in enumerate(asked.items()):
+                try:
+                    found[i] = self._ray.get(reference)
+                except self._ray.exceptions.RayActorError:
+                    self._handles[n % len(self._handles)] = None
+                    self.restarts += 1
+                    failed.append(i)
+                except self._ray.exceptions.RayTaskError as error:
+                    raise error.cause if isinstance(error.cause, Exception) else error from None
+            missing = failed
+            if not missing:
+                return found
+        raise RuntimeError(f"evaluators died {TRIES} times over the same work")
+
+    def __call__(self, policies: Any, episodes: int, key: Key[Array, ""], *, explore: bool) -> Results:
+        """See `runtime.evaluate.Evaluator`; each evaluator plays a share of the episodes."""
+        count = min(len(self._handles), episodes)
+        shares = np.full(count, episodes // count)
+        shares[: episodes % count] += 1
+        sent = self._ray.put(on_host(policies))
+        keys = [np.asarray(jax.random.key_data(jax.random.fold_in(key, k))) for k in range(count)]
+        work: list[Any] = [
+            (lambda handle, n=int(n), k=k: handle.evaluate.remote(sent, n, k, explore))
+            for n, k in zip(shares, keys, strict=True)
+        ]
+        parts = self.share(work)
+        join = lambda *xs: np.concatenate(xs)
+        names = parts[0].returns
+        returns = {name: join(*(p.returns[name] for p in parts)) for name in names}
+        return Results(returns, join(*(p.length for p in parts)), join(*(p.finished for p in parts)))
+
+    def tournament(self, stacks: Any, profiles: np.ndarray, games: int, key: Key[Array, ""]) -> Records:
+        """See `runtime.tournament.Tournament`; each evaluator plays a share of the profiles."""
+        blocks = [b for b in np.array_split(np.arange(len(profiles)), len(self._handles)) if len(b)]
+        sent = self._ray.put(on_host(stacks))
+        keys = [np.asarray(jax.random.key_data(jax.random.fold_in(key, k))) for k in range(len(blocks))]
+        work: list[Any] = [
+            (lambda handle, b=b, k=k: handle.play.remote(sent, profiles[b], games, k))
+            for b, k in zip(blocks, keys, strict=True)
+        ]
+        found: Records = jax.tree.map(lambda *xs: np.concatenate(xs), *self.share(work))
+        return found
