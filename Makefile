@@ -15,10 +15,11 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow and not learns'
+	LUDUS_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2 -m 'learns and not slow'
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m slow
+	LUDUS_TEST_OPTIMISED=1 $(BIN)/python -m pytest -m slow
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -13,7 +13,8 @@ if os.environ.get("LUDUS_CHECK_SHAPES", "1") != "0":
     )  # before anything imports ludus
 
 # Most of a test's time is compilation, and small programs run as fast without all that it could do.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+if os.environ.get("LUDUS_TEST_OPTIMISED", "0") == "0":
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
 _CACHE = tempfile.TemporaryDirectory(prefix="ludus-compiled-")
 if "JAX_PLATFORMS" not in os.environ:
     jax.config.update("jax_platforms", "cpu")

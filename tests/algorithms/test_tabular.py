@@ -129,6 +129,7 @@ def decided_share(game, play):
     return 1 - low
 
 
+@pytest.mark.learns
 @pytest.mark.parametrize("which", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_nash_q_finds_the_equilibrium_values_of_the_grid_games(which):
     env = ludus.make(f"stochastic/grid_game_{which}")

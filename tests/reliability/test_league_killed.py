@@ -28,7 +28,12 @@ def files(run):
 
 
 @pytest.mark.parametrize(
-    ("preset", "moments"), [("alphastar", 2), ("psro", 2), pytest.param("pbt", 50, marks=pytest.mark.slow)]
+    ("preset", "moments"),
+    [
+        pytest.param("alphastar", 2, marks=pytest.mark.slow),
+        ("psro", 2),
+        pytest.param("pbt", 50, marks=pytest.mark.slow),
+    ],
 )
 def test_a_killed_league_ends_as_one_left_alone(tmp_path, preset, moments):
     """Moments are random: while it compiles, trains, freezes, evaluates or writes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,21 @@ STATUS = "status"
 
 def ray() -> Any:
     """The package, set up to be safe before its first use. Raises `UsageError` where it is not installed."""
+    if "ray" in sys.modules:
+        package = sys.modules["ray"]
+        if not package.is_initialized() and os.environ.get("RAY_AUTH_MODE") is None:  # type: ignore[attr-defined]
+            raise UsageError(
+                "Ray was imported before Ludus could make it safe: import it after Ludus connected, or call ray.init "
+                "first"
+            )
+        return package
     # Without this Ray listens on all addresses of the machine, not on its loopback.
     if not os.environ.get("RAY_ADDRESS"):
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     os.environ.setdefault("RAY_AUTH_MODE", "token")
     if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN"):
         os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token()))
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # else as many idle processes as it counts cores
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
