@@ -83,3 +83,37 @@ def test_a3c_applies_old_gradients_to_new_parameters():
     expected = jax.tree.map(lambda p, u: p - a3c.learning_rate * u, old.models, updates)
     assert_close(after.models, expected, 1e-6)
     assert_close(after.optimiser, state, 1e-6)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a3c_with_one_worker_is_a2c_to_the_last_bit_and_with_more_nothing_is_lost(workers):
+    """Oracle: A2C's updates on the rollouts of the same sampler, one after the other. More workers apply as many
+    gradients, each computed at parameters at most a few gradients old."""
+    from ludus.runtime.asynchronous import AsyncProgram
+    from ludus.runtime.sampler import sampler_for
+
+    a3c = A3C(rollout_length=8, network=SMALL, anneal=False)
+    env, envs, calls = Drift(agents=2), 6, 3
+    program = AsyncProgram(a3c, env, envs, calls * 2048, workers)
+    state = program.init(0)
+    call = program.compile(state)
+    learner = jax.tree.map(lambda x: x[0], state.learner)
+    for _ in range(calls):
+        state, report = call(state)
+    gradients = calls * program.iterations_per_call * workers
+    assert program.lag.total() == gradients and max(program.lag) < 8 * workers
+    assert float(report.episodes.count[0]) > 0
+    if workers > 1:
+        return
+    assert set(program.lag) == {0}
+    sampler = sampler_for(env, envs, 8, 0, "stop", learns=("walkers",))
+    key = jax.random.split(jax.random.key(0), 3)[2]
+    step = jax.jit(lambda a, r, k: A2C.update(a3c, a, r, key=k)[0])
+    total = program.calls * program.iterations_per_call
+    for c in range(calls):
+        key, own = jax.random.split(key)
+        for turn in range(program.iterations_per_call):
+            progress = (c * program.iterations_per_call + turn) / total
+            rollout = sampler.sample(a3c.policy(learner), progress)[0]
+            learner = step(learner, rollout, jax.random.fold_in(jax.random.fold_in(own, 0), turn))
+    assert_same(jax.tree.map(lambda x: x[0], state.learner), learner)

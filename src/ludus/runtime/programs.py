@@ -13,6 +13,7 @@ import jax
 
 from ludus.core.errors import UsageError
 from ludus.core.host import HostEnvironment
+from ludus.runtime.asynchronous import AsyncProgram
 from ludus.runtime.device import Program
 from ludus.runtime.evaluate import Evaluator
 from ludus.runtime.host.evaluate import HostEvaluator
@@ -28,7 +29,7 @@ class Placement:
     runtime: Literal["local", "ray"] = "local"
     """In this process (environments that need one have processes of their own), or on a Ray cluster."""
     workers: int = 0
-    """Processes of environments that are stepped on the host; 0: one for each core."""
+    """Processes of environments that are stepped on the host, or a3c's workers; 0: one for each core."""
     env_timeout: float = 60.0
     """Seconds after which a process of environments that does not answer is replaced."""
     address: str = ""
@@ -91,6 +92,12 @@ def program_for(
 ) -> Any:
     """What trains this algorithm in this game. Raises `UsageError` where they do not fit."""
     where = placement or Placement()
+    if hasattr(algorithm, "gradients") and not learns:
+        if where.runtime != "local":
+            raise UsageError("a3c's workers are threads of one process; on a cluster impala fits")
+        count = next(w for w in range(min(where.workers or cores(), num_envs), 0, -1) if num_envs % w == 0)
+        workers = where.workers or count
+        return AsyncProgram(algorithm, env, num_envs, steps, workers, on_nan, seed, where.env_timeout, seeds)
     if where.runtime == "ray":
         from ludus.runtime.ray.program import ray_program
 
