@@ -44,7 +44,7 @@ def cluster():
     from ludus.runtime.ray.cluster import connect
 
     global ray
-    ray = connect("", 16)
+    ray = connect(Placement(runtime="ray", actors=4))
     yield ray
     ray.shutdown()
 

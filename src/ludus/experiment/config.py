@@ -16,7 +16,7 @@ import tomli_w
 from ludus.algorithms.per_team import PerTeam
 from ludus.algorithms.registry import make_algorithm, name_of
 from ludus.core.errors import UsageError, nearest
-from ludus.envs.registry import option_types, options_of
+from ludus.envs.registry import option_types, options_of, versioned
 from ludus.runtime.programs import Placement
 
 
@@ -191,6 +191,7 @@ def preset(algorithm: str, environment: str) -> dict[str, Any]:
 
     Looked up as `[algorithm."suite/name"]`, then `[algorithm."suite"]`, in `presets/SUITE.toml`.
     """
+    environment = versioned(environment)
     suite = environment.partition("/")[0]
     file = resources.files("ludus.experiment") / "presets" / f"{suite}.toml"
     if not suite.isidentifier() or not file.is_file():

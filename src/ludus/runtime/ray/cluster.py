@@ -58,8 +58,17 @@ def _token() -> Path:
     return path
 
 
-def connect(address: str, processes: int) -> Any:
-    """Ray, connected: to the cluster at `address`, or to one on this machine with room for so many processes."""
+def places(where: Any) -> int:
+    """How many processes a cluster for this placement has room for: all of them, and as many that take their places."""
+    return int(2 * (where.actors + where.learners + where.inference_servers + where.evaluators) + 6)
+
+
+def connect(where: Any) -> Any:
+    """Ray, connected: to the cluster of a placement, or to one that is started on this machine."""
+    return _connect(where.address, places(where))
+
+
+def _connect(address: str, processes: int) -> Any:
     package = ray()
     if package.is_initialized():
         return package
@@ -103,7 +112,7 @@ def status(address: str) -> dict[str, Any]:
     package = ray()
     if not (address or os.environ.get("RAY_ADDRESS")):
         address = "auto"
-    connect(address, 0)
+    _connect(address, 0)
     try:
         told = package.get(package.get_actor(STATUS, namespace=NAMESPACE).show.remote(), timeout=10)
     except ValueError:

@@ -23,7 +23,7 @@ class Evaluators:
 
     def __init__(self, env: Any, where: Any):
         self._where, self._shipped = where, Shipped.of(env)
-        self._ray = connect(where.address, 2 * (where.actors + where.learners + where.evaluators) + 4)
+        self._ray = connect(where)
         self._handles: list[Any] = [None] * where.evaluators
         self.restarts = 0
 

@@ -29,7 +29,7 @@ class Kept:
     """The object, wherever it is."""
 
     def __init__(self, name: str, maker: str, arguments: tuple[Any, ...], where: Any):
-        self._ray = connect(where.address, 2 * (where.actors + where.learners + where.evaluators) + 6)
+        self._ray = connect(where)
         self._name, self._maker, self._arguments = name, maker, arguments
         self._handle: Any = None
         self.deaths = 0

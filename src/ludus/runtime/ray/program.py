@@ -66,7 +66,6 @@ def ray_program(
         )
     if where.inference_servers > where.actors:
         raise UsageError(f"{where.inference_servers} inference servers are more than {where.actors} actors")
-    connect(where.address, 2 * (where.actors + where.learners + where.inference_servers + where.evaluators) + 4)
     return RayProgram(algorithm, env, total, steps, where, on_nan, learns, seed, say)
 
 
@@ -160,7 +159,7 @@ class RayProgram(Schedule):
         self.close()
         w = self.where
         self._held.update(
-            ray=connect(w.address, 0),
+            ray=connect(w),
             slots=[Slot() for _ in range(w.actors)],
             servers=[],
             learners=[],
