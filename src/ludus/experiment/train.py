@@ -114,6 +114,7 @@ class Trainer:
                 "seconds": time.monotonic() - begin,
                 "evaluation_seconds": self.evaluation_seconds,
                 "steps": (call - first) * self.program.steps_per_call * self.config.settings.seeds,
+                **self.program.facts(),
             }
             self.run.append(TIMING, [timing])
             return self._finish(state)

@@ -167,6 +167,10 @@ class AsyncProgram(Schedule):
         """What was learned to play."""
         return settled(self.algorithm, jax.tree.map(lambda x: x[seed], Learner(state.learner.shared, ())))
 
+    def facts(self) -> dict[str, Any]:
+        """How old gradients were when they were applied, in other gradients."""
+        return {"gradient_lag": {str(k): n for k, n in sorted(self._held.get("lag", {}).items())}}
+
     def close(self) -> None:
         """End what the workers hold."""
         for sampler in self._held.pop("samplers", []):

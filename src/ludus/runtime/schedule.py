@@ -38,6 +38,10 @@ class Schedule:
     def close(self) -> None:
         """Give back what is held outside this process: here, nothing."""
 
+    def facts(self) -> dict[str, Any]:
+        """What else is worth writing down at the end of a run: here, nothing."""
+        return {}
+
     def fetch(self, state: Any) -> Any:
         """A state with its arrays in this process: here, as it is."""
         return state

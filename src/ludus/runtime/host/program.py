@@ -219,6 +219,13 @@ class HostProgram(Schedule):
         """What was learned to play: what acts, or what it settles on."""
         return settled(self.algorithm, jax.tree.map(lambda x: x[seed], Learner(state.learner.shared, ())))
 
+    def facts(self) -> dict[str, Any]:
+        """What went wrong with environments, and how long it took to replace their processes."""
+        if "pool" not in self._held:
+            return {}
+        faults = self.pool.faults
+        return {"environment_faults": dict(faults.counts), "recovery_seconds": faults.recovery}
+
     def close(self) -> None:
         """End the processes."""
         if "pool" in self._held:

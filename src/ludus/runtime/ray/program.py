@@ -414,6 +414,15 @@ class RayProgram(Schedule):
         servers = [ray.get(s.facts.remote())["pid"] for s in held["servers"]]
         return {"actor": [s.pid for s in held["slots"]], "learner": held["learner_pids"], "inference server": servers}
 
+    def facts(self) -> dict[str, Any]:
+        """How old policies were when their unrolls were learned from, in updates, and which processes were replaced."""
+        return {
+            "policy_lag": {str(k): n for k, n in sorted(self.lag.items())},
+            "restarts": dict(self.restarts),
+            "recovery_seconds": self._held.get("recovery", []),
+            "environment_faults": {str(k): f for k, f in self._held.get("faults", {}).items() if f},
+        }
+
     def _tell(self) -> None:
         """Tell whoever asks for the cluster's status."""
         held = self._held
