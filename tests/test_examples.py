@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import re
@@ -25,9 +26,21 @@ FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_
 
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
-    """Runs everything in one process, compiled in a hurry; what failed, by item."""
-    directory = tmp_path_factory.mktemp("documentation")
+    """What failed, by item; everything runs in one process, compiled in a hurry, and once for all workers."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    directory = tmp_path_factory.getbasetemp().parent / f"documentation-{run}"
+    directory.mkdir(exist_ok=True)
     results = directory / "results.json"
+    with open(directory / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not results.exists():
+            run_everything(directory, results)
+    found: dict[str, str | None] = json.loads(results.read_text())
+    return found
+
+
+def run_everything(directory: Path, results: Path) -> None:
+    """Run examples, README and docs in a process of their own."""
     settings = {
         "XLA_FLAGS": FAST_COMPILE,
         "LUDUS_COMPILE_CACHE": "0",
@@ -37,11 +50,8 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     command = [sys.executable, str(ROOT / "tests" / "run_documentation.py"), str(results), *EXAMPLES, *PAGES]
     done = subprocess.run(command, env=os.environ | settings, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-4000:]
-    found: dict[str, str | None] = json.loads(results.read_text())
-    return found
 
 
-@pytest.mark.xdist_group("documentation")  # they share one run of everything
 @pytest.mark.parametrize("item", [*EXAMPLES, *PAGES])
 def test_it_runs_as_shown(item: str, failures: dict[str, str | None]) -> None:
     assert failures[item] is None, failures[item]

@@ -31,7 +31,7 @@ def files(run):
     ("preset", "moments"),
     [
         pytest.param("alphastar", 2, marks=pytest.mark.slow),
-        ("psro", 2),
+        pytest.param("psro", 2, marks=pytest.mark.slow),
         pytest.param("pbt", 50, marks=pytest.mark.slow),
     ],
 )

@@ -95,6 +95,7 @@ def test_everything_listens_on_the_loopback_alone(cluster):
         assert fields[3].rpartition(":")[0] in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"), fields
 
 
+@pytest.mark.slow
 def test_two_learners_learn_what_one_does(program):
     """Invariance: gradients averaged over two processes are those of the whole batch in one."""
     algorithm = PPO(rollout_length=8, minibatches=2, network=SMALL)
