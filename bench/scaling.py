@@ -222,12 +222,10 @@ def measure(out: Path, seconds: float) -> None:
 
         updates[copies] = timed(once)
     each = (updates[4] - updates[1]) / 3
-    import ray
-
     from ludus.runtime.programs import Placement
     from ludus.runtime.ray.cluster import connect
 
-    connect(Placement(runtime="ray", actors=4))
+    ray = connect(Placement(runtime="ray", actors=4))
     reference = ray.put(rollout)
     ship = timed(lambda: ray.get(ray.put(rollout)))
     driver = timed(lambda: ray.wait([reference], timeout=1.0)) + 1e-3  # and a call and its small answer

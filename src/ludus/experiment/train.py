@@ -57,6 +57,7 @@ class Trainer:
         self.display: Display = display or Quiet()
         self.env = make(config.environment, **config.options)
         self.program = program_of(config, self.env, self.display.say)
+        self.program.prepare()
         self.match = Match(self.env, placed(config.settings))
         self.compile_seconds = self.evaluation_seconds = 0.0
         self.tracker = Tracker(run.path)

@@ -35,6 +35,9 @@ class Schedule:
         """Environment steps of one call, of one seed."""
         return self.steps_per_iteration * self.iterations_per_call
 
+    def prepare(self) -> None:
+        """What must be done by the main thread, before `compile`: here, nothing."""
+
     def close(self) -> None:
         """Give back what is held outside this process: here, nothing."""
 

@@ -29,6 +29,7 @@ from ludus.core.host import HostEnvironment
 from ludus.core.policy import Policy
 from ludus.runtime.cast import Opposition
 from ludus.runtime.device import Report, TrainState, settled
+from ludus.runtime.host.program import cores
 from ludus.runtime.ray.cluster import NAMESPACE, STATUS, Status, connect
 from ludus.runtime.ray.roles import Actor, LearnerRole, Server, Shipped
 from ludus.runtime.sampler import on_host, with_room
@@ -119,6 +120,18 @@ class RayProgram(Schedule):
         """Whether every unroll must be of the newest policies: whether the method can do nothing with older ones."""
         return getattr(self.algorithm, "clip_rho", None) is None and not isinstance(self.algorithm, Remembers)
 
+    @property
+    def learner_devices(self) -> int:
+        """How many cores of its machine a learner that is alone splits the environments over."""
+        splits = getattr(self.algorithm, "splits", True)
+        if self.where.learners > 1 or not splits:
+            return 1
+        for devices in range(min(cores(), 8), 1, -1):
+            share, rest = divmod(self.num_envs, devices)
+            if not rest and share >= 4 and self.algorithm.check(self.spec, share) is None:
+                return devices
+        return 1
+
     def _fresh(self, key: Key) -> Learner:
         learner = self.algorithm.init(self.spec, self.num_envs, key=jax.random.split(key, 3)[0])
         found: Learner = with_room(self.algorithm, learner, self.env, self.spec, self.num_envs)
@@ -153,6 +166,10 @@ class RayProgram(Schedule):
         """Learners are elsewhere: they say themselves what they lack."""
 
     # Beginning
+
+    def prepare(self) -> None:
+        """Connect: what a cluster on this machine consists of ends with the thread that starts it."""
+        connect(self.where)
 
     def compile(self, state: TrainState, against: Opposition | None = None) -> Callable[..., Any]:
         """Start all processes; returns `call(state, opposition)`."""
@@ -190,9 +207,8 @@ class RayProgram(Schedule):
             with contextlib.suppress(Exception):
                 ray.kill(old)
         role = self._remote(LearnerRole)
-        held["learners"] = [
-            role.remote(self.algorithm, self.num_envs, self.on_nan, rank, w.learners) for rank in range(w.learners)
-        ]
+        arguments = (self.algorithm, self.num_envs, self.on_nan)
+        held["learners"] = [role.remote(*arguments, k, w.learners, self.learner_devices) for k in range(w.learners)]
         address = ray.get(held["learners"][0].address.remote(), timeout=STARTING)
         ray.get([x.join.remote(address) for x in held["learners"]], timeout=STARTING)
         saved = ray.put(held["saved"])

@@ -214,12 +214,12 @@ class Server:
 class LearnerRole:
     """Learns from unrolls, alone or with others of its kind, each from its share of the environments."""
 
-    def __init__(self, algorithm: Any, num_envs: int, on_nan: Any, rank: int, world: int):
+    def __init__(self, algorithm: Any, num_envs: int, on_nan: Any, rank: int, world: int, devices: int = 1):
         jax.config.update("jax_platforms", "cpu")
         if world > 1:
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
         self.algorithm, self.num_envs, self.on_nan = algorithm, num_envs, on_nan
-        self.rank, self.world = rank, world
+        self.rank, self.world, self.devices = rank, world, devices
         self.learner: Any = None
 
     def address(self) -> str:
@@ -232,14 +232,13 @@ class LearnerRole:
 
     def join(self, coordinator: str) -> None:
         """Meet the others, before anything else of JAX happens here."""
-        configure(host_devices=1)
+        configure(host_devices=self.devices)
         if self.world > 1:
             jax.distributed.initialize(coordinator, self.world, self.rank, cluster_detection_method="deactivate")
 
     def begin(self, learner: Any) -> int:
         """Take over a learner, or this process's share of it."""
-        devices = jax.devices()
-        self._update = Update(self.algorithm, self.num_envs, devices[: max(self.world, 1)], on_nan=self.on_nan)
+        self._update = Update(self.algorithm, self.num_envs, jax.devices(), on_nan=self.on_nan)
         share = self.num_envs // self.world
         mine = slice(self.rank * share, (self.rank + 1) * share)
         local = Learner(learner.shared, jax.tree.map(lambda x: x[mine], learner.per_env))
