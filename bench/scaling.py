@@ -36,6 +36,7 @@ class Costs:
     update_unroll: float  # of an update, for each unroll in it
     driver: float  # of the driver, for each unroll
     ship: float  # of an actor and a learner, for each unroll: serialising, and fetching from shared memory
+    round: float  # of an update: handing it over and hearing of it, fitted to the run of one actor
     unroll_bytes: float
     parameter_bytes: float
     bandwidth: float = 1.25e9  # bytes a second of one machine's link: 10 Gbit/s
@@ -111,6 +112,8 @@ def simulate(
                 yield world.timeout(seconds)
             parts = [world.process(work("learners", update, 1 / learners)) for _ in range(learners)]
             yield world.all_of(parts)
+            spent["messages"] += costs.round
+            yield world.timeout(costs.round)
             if learners > 1:
                 ring = 2 * (learners - 1) * costs.latency
                 ring += 2 * (learners - 1) / learners * costs.parameter_bytes / costs.bandwidth
@@ -136,6 +139,7 @@ REMEDIES = {
     "driver": "fewer, larger unrolls (more environments an actor), or a driver for each group of actors",
     "learners": "more learners, fewer epochs, or an accelerator: actors wait for updates",
     "links of learners": "more learners, each with a link of its own, or smaller observations",
+    "messages": "larger updates: more environments, or longer unrolls",
     "gradients between learners": "fewer learners with larger shares",
 }
 
@@ -230,8 +234,10 @@ def measure(out: Path, seconds: float) -> None:
     ship = timed(lambda: ray.get(ray.put(rollout)))
     driver = timed(lambda: ray.wait([reference], timeout=1.0)) + 1e-3  # and a call and its small answer
     parameters = sum(np.asarray(x).nbytes for x in jax.tree.leaves(learner.shared["groups"]))
-    costs = Costs(sample, max(updates[1] - each, 0.0), each, driver, ship, size, parameters / 3)
+    costs = Costs(sample, max(updates[1] - each, 0.0), each, driver, ship, 0.0, size, parameters / 3)
     real = {str(n): run(n, seconds)[0] for n in (1, 2, 4)}
+    free = simulate(costs, 1, 1, cores=os.cpu_count() or 1, updates=200).steps_per_second
+    costs = replace(costs, round=max(0.0, ENVS * ROLLOUT * (1 / real["1"] - 1 / free)))
     out.write_text(json.dumps({"costs": asdict(costs), "real": real, "cores": os.cpu_count()}, indent=2))
     print(out.read_text())
 
