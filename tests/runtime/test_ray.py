@@ -8,7 +8,6 @@ import importlib.util
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import jax
@@ -269,9 +268,6 @@ def test_the_status_says_who_does_what(program):
 
     found = program(PPO(rollout_length=8, minibatches=1, network=SMALL), "matrix/climbing", 10**6)
     trained(found, 1)
-    time.sleep(1.1)
-    trained_more = found._held["told"]
-    assert trained_more >= 0
     told = status("")
     assert told["nodes"] == 1
     run = next(r for r in told["runs"].values() if r["environment"] == found.spec.name)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
+from ludus.runtime.cast import Opposition
+
 
 class Schedule:
     """Fields are those of a program beside it."""
@@ -34,6 +38,14 @@ class Schedule:
     def steps_per_call(self) -> int:
         """Environment steps of one call, of one seed."""
         return self.steps_per_iteration * self.iterations_per_call
+
+    def progress(self, iteration: int, against: Opposition | None) -> float:
+        """The share of the planned steps taken before an iteration; of a league's plan, where there is one."""
+        share = iteration / (self.calls * self.iterations_per_call)
+        if against is None:
+            return share
+        begin, end = np.asarray(against.matches.progress[0])
+        return float(begin + (end - begin) * share)
 
     def prepare(self) -> None:
         """What must be done by the main thread, before `compile`: here, nothing."""

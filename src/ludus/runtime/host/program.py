@@ -189,7 +189,7 @@ class HostProgram(Schedule):
         settings = {} if against is None else {n: x[0] for n, x in against.matches.settings.items()}
         reports = []
         for _ in range(self.iterations_per_call):
-            progress = self._progress(iteration, against)
+            progress = self.progress(iteration, against)
             inference.publish(self.policies_of(learner, against), iteration)
             before = len(self.pool.faults.recovery)
             rollout, ended, _ = self.collector.collect(progress)
@@ -207,13 +207,6 @@ class HostProgram(Schedule):
         lives: Any = Lives(jnp.array(self.pool.board.life, jnp.int32)[None], jnp.copy(inference.keys)[None])
         new = TrainState(whole(learner), lives, key[None], jnp.full(1, iteration, jnp.int32))
         return new, whole(Report(episodes, mean, first))
-
-    def _progress(self, iteration: int, against: Opposition | None) -> float:
-        share = iteration / (self.calls * self.iterations_per_call)
-        if against is None:
-            return share
-        begin, end = np.asarray(against.matches.progress[0])
-        return float(begin + (end - begin) * share)
 
     def policies(self, state: TrainState, seed: int = 0) -> dict[str, Policy]:
         """What was learned to play: what acts, or what it settles on."""

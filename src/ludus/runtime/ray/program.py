@@ -254,7 +254,7 @@ class RayProgram(Schedule):
         settings = {} if against is None else {n: np.asarray(x[0]) for n, x in against.matches.settings.items()}
         found = []
         for _ in range(self.iterations_per_call):
-            progress = self._progress(iteration, against)
+            progress = self.progress(iteration, against)
             samples = self._gather(progress)
             key, key_update = jax.random.split(key)
             found.append(self._learn(samples, np.asarray(jax.random.key_data(key_update)), settings))
@@ -267,13 +267,6 @@ class RayProgram(Schedule):
         bad = {n: whole(min(f["bad"][n] for f in found)) for n in found[0]["bad"]}
         new = TrainState(state.learner, (), key[None], jnp.full(1, iteration, jnp.int32))  # type: ignore[arg-type]
         return new, Report(episodes, metrics, bad)
-
-    def _progress(self, iteration: int, against: Opposition | None) -> float:
-        share = iteration / (self.calls * self.iterations_per_call)
-        if against is None:
-            return share
-        begin, end = np.asarray(against.matches.progress[0])
-        return float(begin + (end - begin) * share)
 
     def _ask(self, index: int, progress: float) -> None:
         """Ask an actor for an unroll by the newest policies."""
