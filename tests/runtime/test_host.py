@@ -30,8 +30,7 @@ GRU = Network(hidden=(8,), memory="gru", memory_size=8)
 
 
 def host(algorithm, name, steps, *, options=None, workers=2, **more):
-    spec = make(name, **(options or {})).spec
-    return HostProgram(algorithm, name, options or {}, spec, ENVS, steps, workers=workers, **more)
+    return HostProgram(algorithm, make(name, **(options or {})), ENVS, steps, workers=workers, **more)
 
 
 @pytest.fixture
@@ -239,6 +238,5 @@ def test_evaluation_counts_every_episode_once(programs):
 
 
 def test_one_seed_at_a_time():
-    spec = make("host_games:diary").spec
     with pytest.raises(UsageError, match="one seed at a time"):
-        HostProgram(PPO(), "host_games:diary", {}, spec, ENVS, 100, seeds=2)
+        HostProgram(PPO(), make("host_games:diary"), ENVS, 100, seeds=2)

@@ -16,17 +16,15 @@ from jaxtyping import Array, Key
 
 from ludus.core.algorithm import Learner
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec
-from ludus.core.policy import Policy
-from ludus.runtime.device import Report, TrainState, settled
+from ludus.runtime.device import Report, TrainState
 from ludus.runtime.finite import CLEAN
+from ludus.runtime.one_seed import OneSeed
 from ludus.runtime.sampler import add_episodes, sampler_for
-from ludus.runtime.schedule import Schedule
 from ludus.runtime.setup import compiler_options
 
 
 @dataclass(frozen=True)
-class AsyncProgram(Schedule):
+class AsyncProgram(OneSeed):
     """An algorithm with `gradients` and `apply`, learning with several workers; the face of `runtime.device.Program`.
 
     Every worker has its share of the environments. Their order is that of the machine's threads, so runs of several
@@ -54,32 +52,6 @@ class AsyncProgram(Schedule):
         problem = self.algorithm.check(self.spec, self.num_envs // self.workers)
         if problem:
             raise UsageError(problem)
-
-    @property
-    def spec(self) -> GameSpec:
-        """The game."""
-        found: GameSpec = self.env.spec
-        return found
-
-    def init(self, seed: int) -> TrainState:
-        """The state of a seed."""
-        key = jax.random.key(seed)
-        learner = self.algorithm.init(self.spec, self.num_envs, key=jax.random.split(key, 3)[0])
-        whole = jax.tree.map(lambda x: x[None], learner)
-        return TrainState(whole, (), jax.random.split(key, 3)[2][None], jnp.zeros(1, jnp.int32))  # type: ignore[arg-type]
-
-    def place(self, state: TrainState) -> TrainState:
-        """It is where it is."""
-        return state
-
-    @cached_property
-    def bytes(self) -> dict[str, int]:
-        """What the learner takes."""
-        learner = jax.eval_shape(lambda: self.algorithm.init(self.spec, self.num_envs, key=jax.random.key(0)))
-        return {"experience": 0, "all": sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(learner))}
-
-    def check_memory(self) -> None:
-        """A learner without experience always fits."""
 
     def compile(self, state: TrainState) -> Any:
         """Make the workers; returns `call(state)`."""
@@ -162,10 +134,6 @@ class AsyncProgram(Schedule):
                 work.metrics.append(metrics)
                 work.episodes.append(episodes)
                 work.bad.append(bad)
-
-    def policies(self, state: TrainState, seed: int = 0) -> dict[str, Policy]:
-        """What was learned to play."""
-        return settled(self.algorithm, jax.tree.map(lambda x: x[seed], Learner(state.learner.shared, ())))
 
     def facts(self) -> dict[str, Any]:
         """How old gradients were when they were applied, in other gradients."""

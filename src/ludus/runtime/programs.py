@@ -17,7 +17,7 @@ from ludus.runtime.asynchronous import AsyncProgram
 from ludus.runtime.device import Program
 from ludus.runtime.evaluate import Evaluator
 from ludus.runtime.host.evaluate import HostEvaluator
-from ludus.runtime.host.program import HostProgram, cores
+from ludus.runtime.host.program import HostProgram, cores, origin
 from ludus.runtime.host.tournament import HostTournament
 from ludus.runtime.tournament import Tournament
 
@@ -49,15 +49,6 @@ class Placement:
 def placed(settings: Any) -> Placement:
     """The placement that settings say."""
     return Placement(**{name: getattr(settings, name) for name in Placement.__dataclass_fields__})
-
-
-def origin(env: HostEnvironment) -> tuple[str, dict[str, Any]]:
-    """The name and the options from which other processes make a game again."""
-    if env.origin is None:
-        raise UsageError(
-            f"{env.spec.name} is played in processes of its own, which make it by its name: give `module:function`"
-        )
-    return env.origin
 
 
 def default_devices(algorithm: Any, env: Any, num_envs: int, seeds: int) -> int:
@@ -105,12 +96,9 @@ def program_for(
     devices = devices or default_devices(algorithm, env, num_envs, seeds)
     if not isinstance(env, HostEnvironment):
         return Program(algorithm, env, num_envs, steps, seeds, devices, on_nan, learns)
-    name, options = origin(env)
     return HostProgram(
         algorithm,
-        name,
-        options,
-        env.spec,
+        env,
         num_envs,
         steps,
         workers=where.workers,

@@ -12,11 +12,10 @@ from jaxtyping import Array
 
 from ludus.core.host import HostEnvironment
 from ludus.core.rollout import Rollout
-from ludus.runtime.device import make_room
 from ludus.runtime.finite import first_bad
 from ludus.runtime.host.collect import Collector
 from ludus.runtime.host.pool import Pool
-from ludus.runtime.host.program import episodes_of, template
+from ludus.runtime.host.program import episodes_of, origin
 from ludus.runtime.inference import Inference
 from ludus.runtime.rollout import Actors, Episodes, Policies, collect, init_actors
 from ludus.runtime.setup import compiler_options
@@ -75,9 +74,7 @@ class HostSampler:
 
     def __init__(
         self,
-        name: str,
-        options: dict[str, Any],
-        env: Any,
+        env: HostEnvironment,
         num_envs: int,
         length: int,
         seed: int,
@@ -88,7 +85,7 @@ class HostSampler:
         learns: tuple[str, ...],
         inference: Any = None,
     ):
-        self.pool = Pool(name, options, env.spec, num_envs, workers, seed=seed, timeout=timeout)
+        self.pool = Pool(*origin(env), env.spec, num_envs, workers, seed=seed, timeout=timeout)
         self.inference = inference or Inference(env.spec, num_envs)
         self._remote = inference is not None
         self._keys = jax.random.split(jax.random.key(seed), num_envs)
@@ -119,27 +116,7 @@ def sampler_for(
     """What plays this game. `host` are the options of `HostSampler`."""
     if not isinstance(env, HostEnvironment):
         return DeviceSampler(env, num_envs, length, seed, on_nan)
-    assert env.origin is not None
-    name, options = env.origin
-    return HostSampler(name, options, env, num_envs, length, seed, on_nan, learns=learns, **host)
-
-
-def with_room(algorithm: Any, learner: Any, env: Any, spec: Any, num_envs: int) -> Any:
-    """Let an algorithm that keeps experience make room for that of `num_envs` environments."""
-    from ludus.core.algorithm import Remembers
-    from ludus.learning.replay import by_env
-
-    if not isinstance(algorithm, Remembers):
-        return learner
-    method: Any = algorithm
-    policies = method.policy(learner)
-    if isinstance(env, HostEnvironment):
-        whole = template(spec, policies, method.rollout_length)
-        segment = jax.eval_shape(by_env, whole)
-        segment = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), segment)
-        return method.make_room(learner, segment, num_envs)
-    actors = init_actors(env, policies, jax.random.split(jax.random.key(0), num_envs))
-    return make_room(method, learner, env, policies, actors, num_envs)
+    return HostSampler(env, num_envs, length, seed, on_nan, learns=learns, **host)
 
 
 def on_host(tree: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ludus.core.errors import UsageError
 from ludus.core.game import GameSpec
+from ludus.envs.registry import SUITES
 from ludus.runtime.host.board import BROKE, USELESS, Board, allocate
 from ludus.runtime.host.worker import BEGIN, QUIT, STEP, work
 
@@ -95,14 +96,20 @@ class Pool:
         self.halves = [half for half in halves if half]
         self._processes: list[Any] = [None] * workers
         self._pipes: list[Connection] = [None] * workers  # type: ignore[list-item]
+        self._making: dict[int, float] = {}  # processes that make their environments still, and since when
+        self._unmade: Counter = Counter()  # how often a process died over that, in a row
         for w in range(workers):
             self._launch(w)
         try:
             for w in range(workers):
-                self._ready(w, 120.0 + timeout)
+                if self._pipes[w].poll(self._patient):
+                    self._made(w)
+                else:
+                    self._too_slow(w)
         except BaseException:
             self.close()
             raise
+        self.faults.recovery.clear()
 
     @property
     def pids(self) -> list[int]:
@@ -126,22 +133,39 @@ class Pool:
             process.start()
         theirs.close()
         self._processes[worker], self._pipes[worker] = process, ours
+        self._making[worker] = time.monotonic()
 
-    def _ready(self, worker: int, seconds: float) -> None:
-        """Wait until a process has made its environments."""
-        pipe = self._pipes[worker]
+    @property
+    def _patient(self) -> float:
+        return 120.0 + self.timeout  # seconds that making environments may take
+
+    def _too_slow(self, worker: int) -> None:
+        raise UsageError(f"a process of {self._name} did not make its environments within {self._patient:.0f} s")
+
+    def _made(self, worker: int) -> None:
+        """Hear that a process has made its environments; its clients that should step do so now."""
         try:
-            if not pipe.poll(seconds):
-                raise UsageError(f"a process of {self._name} did not make its environments within {seconds:.0f} s")
-            said = json.loads(pipe.recv_bytes())
+            said = json.loads(self._pipes[worker].recv_bytes())
         except (EOFError, OSError) as error:
-            raise UsageError(f"a process of {self._name} died while it made its environments") from error
+            self._unmade[worker] += 1
+            if not self.faults.counts or self._unmade[worker] >= self.tolerance:
+                raise UsageError(f"a process of {self._name} died while it made its environments") from error
+            self.faults.add("crash", f"process {worker} of {self._name} died while it made its environments")
+            self._replace(worker)
+            return
         if "cannot" in said:
             raise UsageError(said["cannot"])
+        self.faults.recovery.append(time.monotonic() - self._making.pop(worker))
+        self._unmade[worker] = 0
+        for client in self.clients:
+            if client.worker == worker and client.stepping:
+                self.ask(client)
 
     def ask(self, client: Client) -> None:
         """Let a client step (its actions stand on the board), or begin if its process knows nothing of it."""
         client.stepping, client.since = True, time.monotonic()
+        if client.worker in self._making:
+            return  # it is asked as soon as its environments are made
         with contextlib.suppress(OSError):  # a dead process is found by those who wait for it
             self._pipes[client.worker].send_bytes(bytes([STEP if client.begun else BEGIN, client.block]))
 
@@ -172,13 +196,17 @@ class Pool:
     def _collect(self, waiting: list[Client], seconds: float) -> None:
         """Hear whoever has something to say, for at most so long, and replace those who are silent for too long."""
         workers = sorted({c.worker for c in waiting})
-        overdue = min(c.since for c in waiting) + self.timeout - time.monotonic()
-        ready = wait([self._pipes[w] for w in workers], max(0.0, min(seconds, overdue)))
-        late = time.monotonic() - self.timeout
+        due = {w: min(c.since for c in waiting if c.worker == w) + self.timeout for w in workers}
+        due |= {w: self._making[w] + self._patient for w in workers if w in self._making}
+        ready = wait([self._pipes[w] for w in workers], max(0.0, min(seconds, min(due.values()) - time.monotonic())))
         for w in workers:
             if self._pipes[w] in ready:
-                self._read(w)
-            elif any(c.since < late for c in waiting if c.worker == w):
+                self._made(w) if w in self._making else self._read(w)
+            elif due[w] > time.monotonic():
+                continue
+            elif w in self._making:
+                self._too_slow(w)
+            else:
                 self.faults.add("hang", f"process {w} of {self._name} did not answer for {self.timeout:.0f} s")
                 self._replace(w)
 
@@ -233,22 +261,17 @@ class Pool:
             )
 
     def _replace(self, worker: int) -> None:
-        """A new process in the place of a dead or hung one."""
-        begin = time.monotonic()
+        """A new process in the place of a dead or hung one; the others play on while it makes its environments."""
         process = self._processes[worker]
         process.kill()
         process.join()
         self._pipes[worker].close()
         self._launch(worker)
-        self._ready(worker, 120.0 + self.timeout)
-        self.faults.recovery.append(time.monotonic() - begin)
         for client in self.clients:
             if client.worker == worker:
                 client.begun, client.cut = False, True
                 for row in client.rows:
                     self._bad[row] += 1
-                if client.stepping:
-                    self.ask(client)
 
     def close(self) -> None:
         """End all processes."""
@@ -271,11 +294,14 @@ _CONTEXT: Any = None
 
 
 def _context(name: str) -> Any:
-    """Processes are forked from one that has imported what they need and started no threads."""
+    """Processes are forked from one that has imported what they need, the first game's package too, and started no
+    threads."""
     global _CONTEXT
     if _CONTEXT is None:
         _CONTEXT = multiprocessing.get_context("forkserver")
-        _CONTEXT.set_forkserver_preload(["ludus.runtime.host.worker"])
+        package = SUITES.get(name.partition("/")[0], ("", None, None))[1]
+        game = sorted(m for m in sys.modules if package is not None and m.partition(".")[0] == package)
+        _CONTEXT.set_forkserver_preload(["ludus.runtime.host.worker", *game])
         quiet = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
         quiet["PYGAME_HIDE_SUPPORT_PROMPT"] = quiet["SDL_VIDEODRIVER"] = "dummy"
         before = {k: os.environ.get(k) for k in quiet}

@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Literal
 
 import equinox as eqx
@@ -15,21 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Key
 
-from ludus.core.algorithm import Algorithm, Learner, Remembers
+from ludus.core.algorithm import Algorithm, Learner
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, GroupSpec
-from ludus.core.policy import Policy
-from ludus.core.rollout import GroupRollout, Moment, Rollout
-from ludus.core.spaces import Discrete
-from ludus.learning.replay import by_env
+from ludus.core.game import GameSpec
+from ludus.core.host import HostEnvironment
 from ludus.runtime.cast import Cast, Matches, Opposition, Records, team_returns, team_scores
-from ludus.runtime.device import Report, TrainState, settled
+from ludus.runtime.device import Report, TrainState
 from ludus.runtime.host.collect import Collector, Ended
 from ludus.runtime.host.pool import Pool
 from ludus.runtime.inference import Inference
-from ludus.runtime.rollout import Episodes, Policies, players
-from ludus.runtime.schedule import Schedule
-from ludus.runtime.setup import free_memory
+from ludus.runtime.one_seed import OneSeed
+from ludus.runtime.rollout import Episodes, Policies
 from ludus.runtime.update import Update
 
 
@@ -41,16 +36,14 @@ class Lives(eqx.Module):
 
 
 @dataclass(frozen=True)
-class HostProgram(Schedule):
+class HostProgram(OneSeed):
     """One algorithm learning one game that is stepped on the host; the face of `runtime.device.Program`.
 
     Environments do not outlast their processes: whoever resumes begins new episodes, never one that was played.
     """
 
     algorithm: Algorithm
-    game: str  # by name and options, for each process makes its own
-    options: dict[str, Any]
-    game_spec: GameSpec
+    env: HostEnvironment  # each process makes its own, by name and options
     num_envs: int
     steps: int
     workers: int = 0  # 0: one for each core
@@ -82,11 +75,6 @@ class HostProgram(Schedule):
             raise UsageError(problem)
 
     @property
-    def spec(self) -> GameSpec:
-        """The game as the learner sees it."""
-        return self.game_spec.restrict(self.learns) if self.learns else self.game_spec
-
-    @property
     def processes(self) -> int:
         """How many processes of environments there are."""
         return min(self.workers or cores(), self.num_envs)
@@ -97,69 +85,26 @@ class HostProgram(Schedule):
         if against is None:
             return own
         matches = jax.tree.map(lambda x: x[0], against.matches)
-        return Cast(own, against.frozen, matches, self.game_spec)
+        return Cast(own, against.frozen, matches, self.env.spec)
 
-    def _fresh(self, key: Key[Array, ""]) -> Learner:
-        learner = self.algorithm.init(self.spec, self.num_envs, key=jax.random.split(key, 3)[0])
-        if isinstance(self.algorithm, Remembers):
-            whole = template(self.spec, self.algorithm.policy(learner), self.algorithm.rollout_length)
-            segment = jax.eval_shape(by_env, whole)
-            segment = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), segment)
-            learner = self.algorithm.make_room(learner, segment, self.num_envs)
-        return learner
-
-    def fresh(self, keys: Key[Array, " seed"], against: Opposition | None = None) -> TrainState:
-        """The state of a learner that knows nothing."""
-        return self.begin(jax.jit(jax.vmap(self._fresh))(keys), keys, against)
-
-    def begin(self, learner: Learner, keys: Key[Array, " seed"], against: Opposition | None = None) -> TrainState:
-        """The state of a given learner, with new episodes."""
-        _, key_env, loop = jax.random.split(keys[0], 3)
-        own = jax.vmap(jax.random.split)(jax.random.split(key_env, self.num_envs))[:, 1]
-        lives: Any = Lives(jnp.zeros((1, self.num_envs), jnp.int32), own[None])
-        return TrainState(learner, lives, loop[None], jnp.zeros(1, jnp.int32))
-
-    def init(self, seed: int) -> TrainState:
-        """The state of a seed. Raises `UsageError` where it does not fit into memory."""
-        self.check_memory()
-        return self.fresh(jax.random.key(seed)[None])
-
-    def place(self, state: TrainState) -> TrainState:
-        """Put a state, for example a restored one, onto the devices: updates do."""
-        return state
-
-    @cached_property
-    def bytes(self) -> dict[str, int]:
-        """What the learner's experience takes, and all of it."""
-        learner = jax.eval_shape(self._fresh, jax.random.key(0))
-        size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
-        kept = learner.per_env if isinstance(self.algorithm, Remembers) else ()
-        return {"experience": size(kept), "all": size(learner)}
-
-    def check_memory(self) -> None:
-        """Raise `UsageError` where the learner does not fit into memory."""
-        free = free_memory()
-        if free is not None and self.bytes["all"] > free:
-            gib = 2.0**30
-            raise UsageError(
-                f"training needs {self.bytes['all'] / gib:.1f} GiB, and {free / gib:.1f} GiB are free; take less "
-                f"capacity or environments"
-            )
+    def lives(self, key: Key[Array, ""]) -> Lives:
+        """How many episodes each environment has begun, and what its decisions are drawn from."""
+        own = jax.vmap(jax.random.split)(jax.random.split(key, self.num_envs))[:, 1]
+        return Lives(jnp.zeros((1, self.num_envs), jnp.int32), own[None])
 
     def compile(self, state: TrainState, against: Opposition | None = None) -> Callable[..., Any]:
         """Start the processes; returns `call(state, opposition)`, which plays and learns for several iterations."""
         self.close()
         pool = Pool(
-            self.game,
-            self.options,
-            self.game_spec,
+            *origin(self.env),
+            self.env.spec,
             self.num_envs,
             self.processes,
             seed=self.seed,
             timeout=self.timeout,
             lives=np.asarray(state.actors.episodes[0]),  # type: ignore[attr-defined]
         )
-        inference = Inference(self.game_spec, self.num_envs)
+        inference = Inference(self.env.spec, self.num_envs)
         learner = jax.tree.map(lambda x: x[0], state.learner)
         inference.publish(self.policies_of(learner, against), 0)
         inference.begin(state.actors.key[0])
@@ -199,7 +144,7 @@ class HostProgram(Schedule):
             learner, metrics, bad = update(learner, rollout, key_update, settings)
             iteration += 1
             matches = None if against is None else jax.tree.map(lambda x: x[0], against.matches)
-            reports.append(Report(episodes_of(self.game_spec, ended, matches), metrics, bad))
+            reports.append(Report(episodes_of(self.env.spec, ended, matches), metrics, bad))
         whole = lambda tree: jax.tree.map(lambda x: x[None], tree)
         mean = {name: jnp.stack([r.metrics[name] for r in reports]).mean() for name in reports[0].metrics}
         episodes = jax.tree.map(lambda *xs: jnp.asarray(sum(xs)), *(r.episodes for r in reports))
@@ -207,10 +152,6 @@ class HostProgram(Schedule):
         lives: Any = Lives(jnp.array(self.pool.board.life, jnp.int32)[None], jnp.copy(inference.keys)[None])
         new = TrainState(whole(learner), lives, key[None], jnp.full(1, iteration, jnp.int32))
         return new, whole(Report(episodes, mean, first))
-
-    def policies(self, state: TrainState, seed: int = 0) -> dict[str, Policy]:
-        """What was learned to play: what acts, or what it settles on."""
-        return settled(self.algorithm, jax.tree.map(lambda x: x[seed], Learner(state.learner.shared, ())))
 
     def facts(self) -> dict[str, Any]:
         """What went wrong with environments, and how long it took to replace their processes."""
@@ -228,6 +169,15 @@ class HostProgram(Schedule):
         if contextlib is not None:  # not at the very end of the interpreter
             with contextlib.suppress(Exception):
                 self.close()
+
+
+def origin(env: HostEnvironment) -> tuple[str, dict[str, Any]]:
+    """The name and the options from which other processes make a game again."""
+    if env.origin is None:
+        raise UsageError(
+            f"{env.spec.name} is played in processes of its own, which make it by its name: give `module:function`"
+        )
+    return env.origin
 
 
 def cores() -> int:
@@ -266,53 +216,3 @@ def _records(spec: GameSpec, ended: Ended, returns: dict[str, np.ndarray], match
         for held, x in zip(sums, (value, value**2, score), strict=True):
             np.add.at(held, at, x)
     return Records(games, *sums)  # type: ignore[arg-type]
-
-
-def template(spec: GameSpec, policies: dict[str, Any], length: int) -> Rollout:
-    """The shapes of one environment's rollout, for learners that make room for experience."""
-
-    def moment(lead: tuple[int, ...], g: GroupSpec) -> Moment:
-        choices = g.action.n if g.masked and isinstance(g.action, Discrete) else None
-        return Moment(
-            jnp.zeros((*lead, g.slots, *g.observation.shape), jnp.float32),
-            None if choices is None else jnp.ones((*lead, g.slots, choices), bool),
-            jnp.zeros((*lead, g.size), bool),
-            jnp.zeros((*lead, g.slots), jnp.int32) if g.slots < g.size else None,
-            None if spec.state is None else jnp.zeros((*lead, *spec.state.shape), jnp.float32),
-        )
-
-    def group(g: GroupSpec) -> GroupRollout:
-        now, after = moment((length, 1), g), moment((1,), g)
-        memory = players(policies).memory(g, 1)
-        mine = memory if after.seat is None else jax.tree.map(lambda x: x[:, :1], memory)
-        act = policies[g.name].act
-        decision = act(after.observation, after.legal, mine, key=jax.random.key(0), explore=True, agent=after.seat)
-        timed = lambda x: jnp.zeros((length, *x.shape), x.dtype)
-        return GroupRollout(
-            observation=now.observation,
-            legal=now.legal,
-            acting=now.acting,
-            seat=now.seat,
-            action=timed(decision.action),
-            log_prob=timed(decision.log_prob),
-            reward=jnp.zeros((length, 1, g.size)),
-            memory=memory,
-            next=after,
-            last=now if spec.truncates else None,
-            extras=jax.tree.map(timed, decision.extras),
-        )
-
-    def whole() -> Rollout:
-        flag = jnp.zeros((length, 1), bool)
-        return Rollout(
-            groups={g.name: group(g) for g in spec.groups},
-            state=None if spec.state is None else jnp.zeros((length, 1, *spec.state.shape), jnp.float32),
-            start=flag,
-            terminated=flag,
-            truncated=flag,
-            last_time=jnp.zeros((length, 1), jnp.int32) if spec.truncates else None,
-            progress=jnp.zeros(()),
-        )
-
-    found: Rollout = jax.eval_shape(whole)
-    return found

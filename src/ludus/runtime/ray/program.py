@@ -20,20 +20,17 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Key
 
 from ludus.core.algorithm import Learner, Remembers
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec
 from ludus.core.host import HostEnvironment
-from ludus.core.policy import Policy
 from ludus.runtime.cast import Opposition
-from ludus.runtime.device import Report, TrainState, settled
+from ludus.runtime.device import Report, TrainState
 from ludus.runtime.host.program import cores
+from ludus.runtime.one_seed import OneSeed
 from ludus.runtime.ray.cluster import NAMESPACE, STATUS, Status, connect
 from ludus.runtime.ray.roles import Actor, LearnerRole, Server, Shipped
-from ludus.runtime.sampler import on_host, with_room
-from ludus.runtime.schedule import Schedule
+from ludus.runtime.sampler import on_host
 
 AHEAD = 2  # unrolls that an actor is asked for beyond the one that is learned from, where it need not wait
 STARTING = 120.0  # seconds that a process may take to begin
@@ -84,7 +81,7 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class RayProgram(Schedule):
+class RayProgram(OneSeed):
     """One algorithm learning one game on a cluster; the face of `runtime.device.Program`.
 
     The state lives with the learners: `fetch` brings it here.
@@ -109,12 +106,6 @@ class RayProgram(Schedule):
         if problem:
             raise UsageError(problem)
 
-    @property
-    def spec(self) -> GameSpec:
-        """The game as the learner sees it."""
-        whole: GameSpec = self.env.spec
-        return whole.restrict(self.learns) if self.learns else whole
-
     @cached_property
     def waits(self) -> bool:
         """Whether every unroll must be of the newest policies: whether the method can do nothing with older ones."""
@@ -131,36 +122,6 @@ class RayProgram(Schedule):
             if not rest and share >= 4 and self.algorithm.check(self.spec, share) is None:
                 return devices
         return 1
-
-    def _fresh(self, key: Key) -> Learner:
-        learner = self.algorithm.init(self.spec, self.num_envs, key=jax.random.split(key, 3)[0])
-        found: Learner = with_room(self.algorithm, learner, self.env, self.spec, self.num_envs)
-        return found
-
-    def fresh(self, keys: Key, against: Opposition | None = None) -> TrainState:
-        """The state of a learner that knows nothing."""
-        return self.begin(jax.jit(jax.vmap(self._fresh))(keys), keys, against)
-
-    def begin(self, learner: Learner, keys: Key, against: Opposition | None = None) -> TrainState:
-        """The state of a given learner, with new episodes."""
-        loop = jax.vmap(lambda k: jax.random.split(k, 3)[2])(keys)
-        return TrainState(learner, (), loop, jnp.zeros(1, jnp.int32))  # type: ignore[arg-type]
-
-    def init(self, seed: int) -> TrainState:
-        """The state of a seed."""
-        return self.fresh(jax.random.key(seed)[None])
-
-    def place(self, state: TrainState) -> TrainState:
-        """Learners take it when they begin."""
-        return state
-
-    @cached_property
-    def bytes(self) -> dict[str, int]:
-        """What the learner's experience takes, and all of it."""
-        learner = jax.eval_shape(self._fresh, jax.random.key(0))
-        size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
-        kept = learner.per_env if isinstance(self.algorithm, Remembers) else ()
-        return {"experience": size(kept), "all": size(learner)}
 
     def check_memory(self) -> None:
         """Learners are elsewhere: they say themselves what they lack."""
@@ -475,11 +436,6 @@ class RayProgram(Schedule):
         held["saved"] = Learner(parts[0].shared, per_env)
         whole = jax.tree.map(lambda x: jnp.asarray(x)[None], held["saved"])
         return TrainState(whole, state.actors, state.key, state.iteration)
-
-    def policies(self, state: TrainState, seed: int = 0) -> dict[str, Policy]:
-        """What was learned to play: what acts, or what it settles on."""
-        learner = self.fetch(state).learner
-        return settled(self.algorithm, jax.tree.map(lambda x: x[seed], Learner(learner.shared, ())))
 
     def close(self) -> None:
         """End the processes of this run; a cluster that was started for it ends with this process."""

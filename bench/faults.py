@@ -1,0 +1,489 @@
+"""What a run survives, how long it takes to go on, and what it loses.
+
+    python bench/faults.py kill ROLE [--times 20]   # environment, actor, inference, learner, evaluator, league, driver
+    python bench/faults.py stop [--seconds 60]      # an actor is stopped (SIGSTOP) and continued
+    python bench/faults.py environments             # 1 % of an environment's steps raise, or crash their process
+    python bench/faults.py long [--minutes 30]      # something dies or stops every 20 seconds, against a clean run
+
+Every kill is a SIGKILL at a random moment; a recovery is counted from the kill to the first update (or result) that the
+successor took part in. Unrolls that reach a learner are read: each tells who played it and every step of its episodes,
+so that what is lost, doubled or mixed from two lives is seen. One JSON object a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+for folder in (HERE, HERE.parent / "tests"):  # processes of a cluster find the games too
+    sys.path.insert(0, str(folder))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+
+import jax  # noqa: E402
+import numpy as np  # noqa: E402
+
+import ludus  # noqa: E402
+from ludus.algorithms.policy_gradient.impala import IMPALA  # noqa: E402
+from ludus.algorithms.policy_gradient.ppo import PPO  # noqa: E402
+from ludus.envs.registry import make  # noqa: E402
+from ludus.networks.torso import Network  # noqa: E402
+from ludus.runtime.programs import Placement, evaluator_for, program_for  # noqa: E402
+from ludus.runtime.setup import configure  # noqa: E402
+
+SMALL = Network(hidden=(32,))
+DIARY = "host_games:diary"  # its observations are (life, step in it)
+
+
+class Reader:
+    """Reads every unroll that reaches a learner."""
+
+    def __init__(self) -> None:
+        self.unrolls = self.doubled = self.mixed = 0
+        self._seen: set[bytes] = set()
+        self._last: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # of each actor's life
+
+    def read(self, sample: Any) -> None:
+        """Check one."""
+        who = (sample.sampler, sample.life)
+        observation = np.asarray(sample.rollout.groups["writer"].observation)[:, :, 0]  # [time, env, (life, step)]
+        over = np.asarray(sample.rollout.terminated | sample.rollout.truncated)
+        for name in (repr((*who, sample.number)).encode(), observation.tobytes()):
+            digest = hashlib.sha1(name).digest()
+            self.doubled += digest in self._seen
+            self._seen.add(digest)
+        if who in self._last:
+            observation = np.concatenate([self._last[who][0][None], observation])
+            over = np.concatenate([self._last[who][1][None], over])
+        life, step = observation[..., 0], observation[..., 1]
+        on = (life[1:] == life[:-1]) & (step[1:] == step[:-1] + 1)
+        anew = (life[1:] != life[:-1]) & (step[1:] == 0)
+        self.mixed += int((~np.where(over[:-1], anew, on)).sum())
+        self._last[who] = (observation[-1], over[-1])
+        self.unrolls += 1
+
+    def facts(self) -> dict[str, int]:
+        """What was found."""
+        return {"unrolls": self.unrolls, "doubled": self.doubled, "mixed": self.mixed}
+
+
+def watched(p: Any, reader: Reader, updated: Callable[[], None] = lambda: None) -> Any:
+    """A program on a cluster whose unrolls are read before an update is made, and that says when it was."""
+    from ludus.runtime.ray.program import RayProgram
+
+    class Watched(RayProgram):
+        def _learn(self, samples: list[Any], data: Any, settings: Any) -> Any:
+            for sample in self._held["ray"].get(samples):
+                reader.read(sample)
+            found = super()._learn(samples, data, settings)
+            updated()
+            return found
+
+    return Watched(p.algorithm, p.env, p.num_envs, p.steps, p.where, p.on_nan, p.learns, p.seed, p.say)
+
+
+def kill(pid: int) -> float:
+    """Kill at once; the time of it."""
+    os.kill(pid, signal.SIGKILL)
+    return time.monotonic()
+
+
+def row(role: str, times: int, seconds: list[float], **more: Any) -> None:
+    """One line of results."""
+    found = {
+        "role": role,
+        "kills": times,
+        "recovered": len(seconds),
+        "median_seconds": round(statistics.median(seconds), 2) if seconds else None,
+        "longest_seconds": round(max(seconds), 2) if seconds else None,
+    }
+    print(json.dumps({**found, **more}), flush=True)
+
+
+def clustered(role: str, times: int) -> None:
+    """An actor, an inference server or a learner of a cluster."""
+    reader, dice = Reader(), random.Random(0)
+    where = Placement(runtime="ray", actors=2, inference_servers=int(role == "inference"))
+    algorithm = IMPALA(rollout_length=16, network=SMALL)
+    program = program_for(algorithm, make(DIARY), 8, 10**8, placement=where)
+    before, ends = 0, []
+
+    def updated() -> None:
+        if program.restarts[kind] > before and not ends:
+            ends.append(time.monotonic())
+
+    program = watched(program, reader, updated)
+    state = program.init(0)
+    call = program.compile(state)
+    state, _ = call(state)
+    seconds: list[float] = []
+    lost = []
+    kind = {"actor": "actor", "inference": "inference server", "learner": "learner"}[role]
+    for _ in range(times):
+        state = program.fetch(state)  # as a checkpoint does
+        saved = int(state.iteration[0])
+        for _ in range(dice.randrange(1, 3)):
+            state, _ = call(state)
+        pids = program.pids[kind]
+        timer = threading.Timer(dice.random() * 0.3, lambda: moment.append(kill(dice.choice(pids))))
+        moment: list[float] = []
+        before, ends = program.restarts[kind], []
+        updates = int(state.iteration[0])
+        timer.start()
+        while not ends:
+            state, _ = call(state)
+        seconds.append(ends[0] - moment[0])
+        lost.append(updates - saved if role == "learner" else 0)
+    row(role, times, seconds, **reader.facts(), updates_lost_at_most=max(lost), restarts=dict(program.restarts))
+    program.close()
+
+
+def environment(times: int) -> None:
+    """A process of environments."""
+    dice = random.Random(0)
+    program = program_for(
+        PPO(rollout_length=64, network=SMALL), make("mpe2/simple_spread_v3"), 16, 10**8, placement=Placement(workers=2)
+    )
+    state = program.init(0)
+    call = program.compile(state)
+    state, _ = call(state)
+    seconds = []
+    for _ in range(times):
+        before = len(program.pool.faults.recovery)
+        timer = threading.Timer(dice.random(), lambda: moment.append(kill(dice.choice(program.pool.pids))))
+        moment: list[float] = []
+        timer.start()
+        while len(program.pool.faults.recovery) == before:
+            state, _ = call(state)
+        seconds.append(time.monotonic() - moment[0])
+    row("environment", times, seconds, faults=dict(program.pool.faults.counts))
+    program.close()
+
+
+def evaluator(times: int) -> None:
+    """An evaluator, in the midst of its work."""
+    dice = random.Random(0)
+    env = make("gym/CartPole-v1")
+    where = Placement(runtime="ray", evaluators=2)
+    algorithm = PPO(network=SMALL)
+    policies = algorithm.policy(algorithm.init(env.spec, 1, key=jax.random.key(0)))
+    evaluators = evaluator_for(env, placement=where)
+    evaluators(policies, 2000, jax.random.key(0), explore=True)
+    begin = time.monotonic()
+    expected = evaluators(policies, 2000, jax.random.key(1), explore=True)
+    clean = time.monotonic() - begin
+    seconds, same = [], 0
+    for _ in range(times):
+        timer = threading.Timer(dice.random() * clean, lambda: moment.append(kill(dice.choice(named("EvaluatorRole")))))
+        moment: list[float] = []
+        timer.start()
+        found = evaluators(policies, 2000, jax.random.key(1), explore=True)
+        timer.join()
+        end = time.monotonic()
+        if end - moment[0] < 0.01:  # it died when its work was done; the next shows whether that matters
+            found = evaluators(policies, 2000, jax.random.key(1), explore=True)
+            end = time.monotonic()
+        seconds.append(end - moment[0])
+        same += all((found.returns[n] == x).all() for n, x in expected.returns.items())
+    row("evaluator", times, seconds, seconds_without_a_kill=round(clean, 2), results_equal_those_without=same)
+
+
+def named(role: str) -> list[int]:
+    """Processes of a role, by the names that they give themselves."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if f"ray::{role}".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def league(times: int) -> None:
+    """A league's own process, in the midst of generations; the ledger must be that of a league left alone."""
+    from ludus.experiment.league import resolve_league, run_league
+
+    dice = random.Random(0)
+    settings = {"generations": times, "steps": 2000, "num_envs": 8, "games": 200, "runtime": "ray", "actors": 1}
+    config = resolve_league("psro", "matrix/rock_paper_scissors", oracle="ppo", changes={"settings": settings})
+    seconds: list[float] = []
+    moment: list[float] = []
+    ends: list[float] = []
+
+    def watch(generation: Any) -> None:
+        now = time.monotonic()
+        ends.append(now)
+        if moment:
+            seconds.append(now - moment.pop())
+
+    stop = threading.Event()
+
+    def killer() -> None:
+        kills = 0
+        while kills < times and not stop.is_set():
+            stop.wait(0.5 + dice.random() * 4)
+            pids = named("Keeper")
+            if pids and ends and not moment:
+                moment.append(kill(pids[0]))
+                kills += 1
+
+    thread = threading.Thread(target=killer, daemon=True)
+    with tempfile.TemporaryDirectory() as directory:
+        thread.start()
+        run = run_league(config, Path(directory) / "run", watch=watch)
+        stop.set()
+        thread.join()
+        told = ludus.open_league(Path(directory) / "run").to_dict()
+    row(
+        "league",
+        len(seconds) + len(moment),
+        seconds,
+        measured="from the kill to the end of the generation that was interrupted",
+        generations=run.league.generation,
+        members=len(told["members"]),
+    )
+
+
+def driver(times: int) -> None:
+    """The process that a user starts; then `ludus resume`. Recovery: from that command to the first new metrics."""
+    dice = random.Random(0)
+    python = [sys.executable, "-m", "ludus"]
+    seconds, lost, orphans = [], [], 0
+    with tempfile.TemporaryDirectory() as directory:
+        run = Path(directory) / "run"
+        flags = ["--steps", "100000000", "--runtime", "ray", "--actors", "2", "--run-dir", str(run), "--quiet"]
+        process = subprocess.Popen([*python, "train", "impala", "gym/CartPole-v1", *flags])
+        metrics = run / "metrics.jsonl"
+        written(metrics, 0)
+        for _ in range(times):
+            time.sleep(2 + 4 * dice.random())
+            steps = last_steps(metrics)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            time.sleep(1.0)
+            begin = time.monotonic()
+            process = subprocess.Popen([*python, "resume", str(run), "--quiet"])
+            now = written(metrics, None)
+            seconds.append(time.monotonic() - begin)
+            lost.append(max(0, steps - now))
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and (left := named("Actor") + named("LearnerRole")):
+            time.sleep(0.5)
+        orphans = len(left)
+    row("driver", times, seconds, steps_lost_at_most=max(lost), processes_left_behind=orphans)
+
+
+def last_steps(path: Path) -> int:
+    """Of the last whole line."""
+    lines = path.read_text().splitlines()
+    return next((int(json.loads(line)["steps"]) for line in reversed(lines) if line.endswith("}")), 0)
+
+
+def written(path: Path, _: Any) -> int:
+    """Wait for a new line; its steps."""
+    stamp = path.stat().st_mtime_ns if path.exists() else 0
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if path.exists() and path.stat().st_size and path.stat().st_mtime_ns != stamp:
+            return last_steps(path)
+        time.sleep(0.05)
+    raise SystemExit("nothing was written within 120 s")
+
+
+def stopped(seconds: float) -> None:
+    """An actor is stopped and continued; how long learning stood still."""
+    reader = Reader()
+    for timeout in (60.0, 5.0):
+        where = Placement(runtime="ray", actors=2, env_timeout=timeout)
+        program = program_for(IMPALA(rollout_length=16, network=SMALL), make(DIARY), 8, 10**8, placement=where)
+        program = watched(program, reader)
+        state = program.init(0)
+        call = program.compile(state)
+        state, _ = call(state)
+        pid = program.pids["actor"][0]
+        os.kill(pid, signal.SIGSTOP)
+        begin = longest = last = time.monotonic()
+        longest = 0.0
+        while time.monotonic() - begin < seconds + 5:
+            state, _ = call(state)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+            if time.monotonic() - begin > seconds:
+                try_continue(pid)
+        print(
+            json.dumps(
+                {
+                    "fault": f"an actor stopped for {seconds:.0f} s",
+                    "env_timeout": timeout,
+                    "longest_pause_seconds": round(longest, 1),
+                    "restarts": dict(program.restarts),
+                    **reader.facts(),
+                }
+            ),
+            flush=True,
+        )
+        program.close()
+
+
+def try_continue(pid: int) -> None:
+    """Continue a process, if it is there still."""
+    try:
+        os.kill(pid, signal.SIGCONT)
+    except ProcessLookupError:
+        return
+
+
+def environments(share: float, pairs: int, seconds: float) -> None:
+    """Throughput of training while environments fail, against the same without."""
+    algorithm = PPO(rollout_length=64, network=Network(hidden=(64, 64)))
+    for kind, timeout in (("raise", 60.0), ("nan", 60.0), ("crash", 60.0), ("hang", 1.0)):
+        rates: dict[str, list[float]] = {"": [], kind: []}
+        counts: dict[str, int] = {}
+        for _ in range(pairs):
+            for misbehave, found in rates.items():
+                env = make("faulty_games:spread", misbehave=misbehave, rate=share)
+                where = Placement(workers=2, env_timeout=timeout)
+                program = program_for(algorithm, env, 16, 10**8, on_nan="skip", placement=where)
+                state = program.init(0)
+                call = program.compile(state)
+                state, _ = call(state)
+                begin, count = time.perf_counter(), 0
+                while (spent := time.perf_counter() - begin) < seconds:
+                    state, _ = call(state)
+                    count += program.steps_per_call
+                found.append(count / spent)
+                if misbehave:
+                    counts = dict(program.pool.faults.counts)
+                program.close()
+        ratios = [b / a for a, b in zip(rates[""], rates[kind], strict=True)]
+        print(
+            json.dumps(
+                {
+                    "fault": kind,
+                    "share_of_steps": share,
+                    "steps_per_second": round(statistics.median(rates[kind])),
+                    "without": round(statistics.median(rates[""])),
+                    "ratio": round(statistics.median(ratios), 2),
+                    "faults": counts,
+                }
+            ),
+            flush=True,
+        )
+
+
+def memory() -> dict[str, float]:
+    """Resident MiB by role, of the largest process of each."""
+    found: dict[str, float] = {"driver": resident(os.getpid())}
+    for role in ("Actor", "LearnerRole", "Server"):
+        found[role] = max((resident(p) for p in named(role)), default=0.0)
+    return found
+
+
+def resident(pid: int) -> float:
+    """MiB."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    except OSError:
+        return 0.0
+
+
+def long(minutes: float, every: float) -> None:
+    """A random fault again and again; the policies of the end against those of a clean run of as many steps."""
+    dice = random.Random(0)
+    env = make("gym/CartPole-v1")
+    algorithm = replace(IMPALA(rollout_length=32, network=Network(hidden=(64, 64))), learning_rate=1e-3)
+    updates = 0
+    for name, limit in (("faults", minutes * 60), ("clean", minutes * 60)):
+        where = Placement(runtime="ray", actors=2, env_timeout=5.0)
+        program = program_for(algorithm, env, 16, 2 * 10**8, placement=where)
+        state = program.init(0)
+        call = program.compile(state)
+        state, _ = call(state)
+        begin = last = fetched = time.monotonic()
+        used: list[dict[str, float]] = []
+        done: dict[str, int] = {}
+        while time.monotonic() - begin < limit and not (name == "clean" and int(state.iteration[0]) >= updates):
+            state, _ = call(state)
+            now = time.monotonic()
+            if now - fetched > 10:  # as checkpoints do
+                state, fetched = program.fetch(state), now
+                used.append(memory())
+            if name == "faults" and now - last > every:
+                last = now
+                what = dice.choice(["kill actor", "kill actor", "kill learner", "stop actor"])
+                done[what] = done.get(what, 0) + 1
+                pid = dice.choice(program.pids[what.split()[1]])
+                if what.startswith("kill"):
+                    kill(pid)
+                else:
+                    os.kill(pid, signal.SIGSTOP)
+                    threading.Timer(8.0, try_continue, (pid,)).start()
+        updates = max(updates, int(state.iteration[0]))
+        results = evaluator_for(env)(program.policies(state), 100, jax.random.key(1), explore=False)
+        recovery = [seconds for _, seconds in program.recovery]
+        half = len(used) // 2
+        peak = lambda part: {k: round(max(u[k] for u in part)) for k in part[0]} if part else {}
+        print(
+            json.dumps(
+                {
+                    "run": name,
+                    "minutes": round((time.monotonic() - begin) / 60, 1),
+                    "updates": int(state.iteration[0]),
+                    "faults": done,
+                    "restarts": dict(program.restarts),
+                    "longest_recovery_seconds": round(max(recovery, default=0.0), 1),
+                    "greedy_return": float(next(iter(results.returns.values())).mean()),
+                    "resident_mib_first_half": peak(used[:half]),
+                    "resident_mib_second_half": peak(used[half:]),
+                }
+            ),
+            flush=True,
+        )
+        program.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    actions = parser.add_subparsers(dest="what", required=True)
+    one = actions.add_parser("kill")
+    one.add_argument("role", choices=["environment", "actor", "inference", "learner", "evaluator", "league", "driver"])
+    one.add_argument("--times", type=int, default=20)
+    one = actions.add_parser("stop")
+    one.add_argument("--seconds", type=float, default=60.0)
+    one = actions.add_parser("environments")
+    one.add_argument("--share", type=float, default=0.01)
+    one.add_argument("--pairs", type=int, default=3)
+    one.add_argument("--seconds", type=float, default=10.0)
+    one = actions.add_parser("long")
+    one.add_argument("--minutes", type=float, default=30.0)
+    one.add_argument("--every", type=float, default=20.0)
+    given = parser.parse_args()
+    configure()
+    if given.what == "stop":
+        stopped(given.seconds)
+    elif given.what == "environments":
+        environments(given.share, given.pairs, given.seconds)
+    elif given.what == "long":
+        long(given.minutes, given.every)
+    elif given.role in ("actor", "inference", "learner"):
+        clustered(given.role, given.times)
+    else:
+        {"environment": environment, "evaluator": evaluator, "league": league, "driver": driver}[given.role](
+            given.times
+        )
