@@ -116,6 +116,7 @@ def row(role: str, times: int, seconds: list[float], **more: Any) -> None:
 
 def clustered(role: str, times: int) -> None:
     """An actor, an inference server or a learner of a cluster."""
+    kind = {"actor": "actor", "inference": "inference server", "learner": "learner"}[role]
     reader, dice = Reader(), random.Random(0)
     where = Placement(runtime="ray", actors=2, inference_servers=int(role == "inference"))
     algorithm = IMPALA(rollout_length=16, network=SMALL)
@@ -132,7 +133,6 @@ def clustered(role: str, times: int) -> None:
     state, _ = call(state)
     seconds: list[float] = []
     lost = []
-    kind = {"actor": "actor", "inference": "inference server", "learner": "learner"}[role]
     for _ in range(times):
         state = program.fetch(state)  # as a checkpoint does
         saved = int(state.iteration[0])
@@ -147,6 +147,7 @@ def clustered(role: str, times: int) -> None:
         while not ends:
             state, _ = call(state)
         seconds.append(ends[0] - moment[0])
+        print(f"{role} {seconds[-1]:.1f} s", file=sys.stderr, flush=True)
         lost.append(updates - saved if role == "learner" else 0)
     row(role, times, seconds, **reader.facts(), updates_lost_at_most=max(lost), restarts=dict(program.restarts))
     program.close()

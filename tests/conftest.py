@@ -1,9 +1,13 @@
 """Every test checks the shapes in signatures, sees two host devices, and keeps compiled programs for its session."""
 
+import atexit
+import gc
 import os
+import shutil
 import tempfile
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 if os.environ.get("LUDUS_CHECK_SHAPES", "1") != "0":
@@ -15,9 +19,19 @@ if os.environ.get("LUDUS_CHECK_SHAPES", "1") != "0":
 # Most of a test's time is compilation, and small programs run as fast without all that it could do.
 if os.environ.get("LUDUS_TEST_OPTIMISED", "0") == "0":
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
-_CACHE = tempfile.TemporaryDirectory(prefix="ludus-compiled-")
+if "LUDUS_TEST_CACHE" not in os.environ:  # workers of a parallel run share that of the process which starts them
+    os.environ["LUDUS_TEST_CACHE"] = tempfile.mkdtemp(prefix="ludus-compiled-")
+    atexit.register(shutil.rmtree, os.environ["LUDUS_TEST_CACHE"], ignore_errors=True)
 if "JAX_PLATFORMS" not in os.environ:
     jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
-jax.config.update("jax_compilation_cache_dir", _CACHE.name)
+jax.config.update("jax_compilation_cache_dir", os.environ["LUDUS_TEST_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_other_modules_are_forgotten():
+    """Compiled programs take gigabytes in the end, and a large heap slows tracing down."""
+    yield
+    jax.clear_caches()
+    gc.collect()

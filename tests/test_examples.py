@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import json
 import os
 import re
@@ -26,15 +25,10 @@ FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_
 
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
-    """What failed, by item; everything runs in one process, compiled in a hurry, and once for all workers."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
-    directory = tmp_path_factory.getbasetemp().parent / f"documentation-{run}"
-    directory.mkdir(exist_ok=True)
+    """What failed, by item; everything runs in one process, and is compiled in a hurry."""
+    directory = tmp_path_factory.mktemp("documentation")
     results = directory / "results.json"
-    with open(directory / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not results.exists():
-            run_everything(directory, results)
+    run_everything(directory, results)
     found: dict[str, str | None] = json.loads(results.read_text())
     return found
 
@@ -52,6 +46,7 @@ def run_everything(directory: Path, results: Path) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
 
 
+@pytest.mark.xdist_group("documentation")  # one worker runs it, for all
 @pytest.mark.parametrize("item", [*EXAMPLES, *PAGES])
 def test_it_runs_as_shown(item: str, failures: dict[str, str | None]) -> None:
     assert failures[item] is None, failures[item]

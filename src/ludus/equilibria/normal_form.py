@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy  # its parts are imported when they are used, which takes a while
 from jaxtyping import Float, Real
-from scipy.optimize import linprog, minimize
 
 from ludus.core.errors import UsageError
 from ludus.core.payoffs import check_payoffs
@@ -33,7 +33,7 @@ def solve_zero_sum(matrix: Matrix) -> tuple[Mixture, Mixture, float]:
 
 def _maximin(matrix: Matrix) -> tuple[Mixture, float]:
     rows, columns = matrix.shape
-    found = linprog(
+    found = scipy.optimize.linprog(
         np.append(np.zeros(rows), -1.0),
         A_ub=np.hstack([-matrix.T, np.ones((columns, 1))]),
         b_ub=np.zeros(columns),
@@ -133,7 +133,7 @@ def correlated_equilibrium(
         return np.ones(shape)
     gains = np.array(list(_deviations(payoffs, coarse)))
     if select == "welfare":
-        found = linprog(
+        found = scipy.optimize.linprog(
             -payoffs.sum(-1).reshape(-1),
             A_ub=gains,
             b_ub=np.zeros(len(gains)),
@@ -161,7 +161,7 @@ def _most_even(gains: Float[np.ndarray, "constraint joint"]) -> Mixture:
         p = np.exp(score - top)
         return float(top + np.log(p.sum())), -(g @ (p / p.sum()))
 
-    found = minimize(
+    found = scipy.optimize.minimize(
         dual,
         np.zeros(len(g)),
         jac=True,

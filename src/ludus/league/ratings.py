@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy  # its parts are imported when they are used, which takes a while
 from jaxtyping import Float
-from scipy.optimize import minimize
 
 from ludus.equilibria.alpha_rank import alpha_rank, alpha_rank_symmetric
 from ludus.equilibria.normal_form import solve_zero_sum
@@ -30,7 +30,9 @@ def elo(scores: Float[np.ndarray, "own other"], games: Float[np.ndarray, "own ot
         slope = np.log(10) / 400 * (weight * (expected - scores))
         return float(cost + 1e-5 * (ratings**2).sum()), slope.sum(1) - slope.sum(0) + 2e-5 * ratings
 
-    found = minimize(loss, np.zeros(len(scores)), jac=True, method="L-BFGS-B", options={"maxiter": 2000}).x
+    found = scipy.optimize.minimize(
+        loss, np.zeros(len(scores)), jac=True, method="L-BFGS-B", options={"maxiter": 2000}
+    ).x
     return found - found.mean()
 
 

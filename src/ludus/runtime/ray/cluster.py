@@ -35,6 +35,9 @@ def ray() -> Any:
     if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN"):
         os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token()))
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # else as many idle processes as it counts cores
+    os.environ.setdefault(
+        "RAY_IGNORE_UNHANDLED_ERRORS", "1"
+    )  # of unrolls that were given up with those who played them
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -60,7 +63,7 @@ def _token() -> Path:
 
 def places(where: Any) -> int:
     """How many processes a cluster for this placement has room for: all of them, and as many that take their places."""
-    return int(2 * (where.actors + where.learners + where.inference_servers + where.evaluators) + 6)
+    return int(2 * (where.actors + where.learners + where.inference_servers + where.evaluators) + 8)
 
 
 def connect(where: Any) -> Any:

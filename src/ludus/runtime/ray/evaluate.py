@@ -25,12 +25,16 @@ class Evaluators:
         self._where, self._shipped = where, Shipped.of(env)
         self._ray = connect(where)
         self._handles: list[Any] = [None] * where.evaluators
+        self._spare: Any = None  # made before it is needed, because that takes seconds
         self.restarts = 0
+
+    def _new(self) -> Any:
+        role = self._ray.remote(num_cpus=1, max_restarts=0)(EvaluatorRole)
+        return role.remote(self._shipped, max(1, self._where.workers))
 
     def _handle(self, k: int) -> Any:
         if self._handles[k] is None:
-            role = self._ray.remote(num_cpus=1, max_restarts=0)(EvaluatorRole)
-            self._handles[k] = role.remote(self._shipped, max(1, self._where.workers))
+            self._handles[k], self._spare = self._spare or self._new(), None
         return self._handles[k]
 
     def share(self, work: list[Callable[[Any], Any]]) -> list[Any]:
@@ -51,6 +55,7 @@ class Evaluators:
                     raise error.cause if isinstance(error.cause, Exception) else error from None
             missing = failed
             if not missing:
+                self._spare = self._spare or self._new()
                 return found
         raise RuntimeError(f"evaluators died {TRIES} times over the same work")
 

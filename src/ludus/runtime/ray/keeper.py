@@ -45,11 +45,11 @@ class Kept:
         for _ in range(TRIES):
             try:
                 return self._ray.get(self._begin().call.remote(method))
+            except self._ray.exceptions.RayTaskError as error:  # raised in it; it may be a RayActorError too
+                raise error.cause if isinstance(error.cause, Exception) else error from None
             except self._ray.exceptions.RayActorError:
                 self.deaths += 1
                 self._handle = None
-            except self._ray.exceptions.RayTaskError as error:
-                raise error.cause if isinstance(error.cause, Exception) else error from None
         raise RuntimeError(f"'{self._name}' died {TRIES} times in a row")
 
     def close(self) -> None:

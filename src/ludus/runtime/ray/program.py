@@ -151,10 +151,12 @@ class RayProgram(OneSeed):
             told=0.0,
             against=None if against is None else (on_host(against.frozen), on_host(_first(against.matches))),
         )
+        waiting = [self._spare() for _ in range(w.actors)]  # begin at the same time as the learners
         self._start_learners()
         for k in range(w.inference_servers):
             self._held["servers"].append(self._new_server(k))
-        for index in range(w.actors):
+        for index, actor in enumerate(waiting):
+            self._held["spare"] = actor
             self._launch(index)
         return self._call
 
@@ -184,13 +186,20 @@ class RayProgram(OneSeed):
         ray.get(server.publish.remote(self._held["published"], self._held["version"]), timeout=STARTING)
         return server
 
-    def _launch(self, index: int) -> None:
-        """A new actor in a place, with everything it was asked for asked again."""
+    def _spare(self) -> Any:
+        """A process that could be any actor; made before it is needed, because that takes seconds."""
+        return self._remote(Actor).remote(Shipped.of(self.env))
+
+    def _launch(self, index: int, *, anew: bool = False) -> None:
+        """An actor for a place, by another process or by the same one `anew`; it owes what its predecessor did."""
         held, w, slot = self._held, self.where, self._held["slots"][index]
         if slot.handle is not None:
-            with contextlib.suppress(Exception):
-                held["ray"].kill(slot.handle)
             slot.died = time.monotonic()
+            if not anew:
+                with contextlib.suppress(Exception):
+                    held["ray"].kill(slot.handle)
+        if not anew:
+            slot.handle = held.pop("spare", None) or self._spare()
         slot.life, slot.expected, slot.born = slot.life + 1, 0, time.monotonic()
         slot.asked.clear()
         options = {
@@ -204,7 +213,7 @@ class RayProgram(OneSeed):
             per = max(1, (w.workers or w.actors) // w.actors)
             options |= {"workers": min(per, options["num_envs"]), "timeout": w.env_timeout}
         server = held["servers"][index % len(held["servers"])] if held["servers"] else None
-        slot.handle = self._remote(Actor).remote(Shipped.of(self.env), index, slot.life, options, server)
+        slot.handle.take.remote(index, slot.life, options, server)
         if held["against"] is not None:
             slot.handle.meet.remote(*held["against"])
 
@@ -216,10 +225,14 @@ class RayProgram(OneSeed):
         found = []
         for _ in range(self.iterations_per_call):
             progress = self.progress(iteration, against)
-            samples = self._gather(progress)
             key, key_update = jax.random.split(key)
-            found.append(self._learn(samples, np.asarray(jax.random.key_data(key_update)), settings))
+            data = np.asarray(jax.random.key_data(key_update))
+            while (facts := self._learn(self._gather(progress), data, settings)) is None:
+                self.say("unrolls were lost with the machine that held them; others are played")
+            found.append(facts)
             iteration += 1
+        if "spare" not in self._held:
+            self._held["spare"] = self._spare()
         self._tell()
         whole = lambda x: jnp.asarray(x)[None]
         metrics = {n: whole(np.mean([f["metrics"][n] for f in found])) for n in found[0]["metrics"]}
@@ -263,16 +276,16 @@ class RayProgram(OneSeed):
         held, slot = self._held, self._held["slots"][index]
         try:
             facts: dict[str, Any] = held["ray"].get(reference)
+        except held["ray"].exceptions.RayTaskError as error:  # raised in the actor; it may be a RayActorError too
+            cause = error.cause if isinstance(getattr(error, "cause", None), Exception) else error
+            if not isinstance(cause, held["ray"].exceptions.RayActorError):
+                raise cause from None
+            self._restart_servers()
+            self._restart(index, f"actor {index} lost its inference server", progress, anew=True)
+            return None
         except held["ray"].exceptions.RayActorError as error:
             self._restart(index, f"actor {index} died: {_short(error)}", progress)
             return None
-        except held["ray"].exceptions.RayTaskError as error:
-            cause = error.cause if isinstance(getattr(error, "cause", None), Exception) else error
-            if isinstance(cause, held["ray"].exceptions.RayActorError):  # its inference server is gone
-                self._restart_servers()
-                self._restart(index, f"actor {index} lost its inference server", progress)
-                return None
-            raise cause from None
         if facts["life"] != slot.life or facts["number"] != slot.expected:
             raise RuntimeError(
                 f"unroll {facts['number']} of actor {index}, life {facts['life']}, came where {slot.expected} of life "
@@ -285,10 +298,10 @@ class RayProgram(OneSeed):
         slot.pid = facts["pid"]
         return facts
 
-    def _restart(self, index: int, why: str, progress: float) -> None:
+    def _restart(self, index: int, why: str, progress: float, *, anew: bool = False) -> None:
         self._held["restarts"]["actor"] += 1
-        self.say(f"{why}; replaced")
-        self._launch(index)
+        self.say(f"{why}; it begins anew" if anew else f"{why}; replaced")
+        self._launch(index, anew=anew)
         self._ask(index, progress)
 
     def _restart_servers(self) -> None:
@@ -312,8 +325,9 @@ class RayProgram(OneSeed):
             if time.monotonic() - slot.asked[0][3] > limit * (1 + len(slot.asked)):
                 self._restart(index, f"actor {index} was silent for {limit:.0f} s", progress)
 
-    def _learn(self, samples: list[Any], data: np.ndarray, settings: dict[str, Any]) -> dict[str, Any]:
-        """One update; learners that die begin anew from what was last fetched, and learn from the same unrolls."""
+    def _learn(self, samples: list[Any], data: np.ndarray, settings: dict[str, Any]) -> dict[str, Any] | None:
+        """One update; learners that die begin anew from what was last fetched, and learn from the same unrolls. None
+        where those are lost."""
         held, ray, w = self._held, self._held["ray"], self.where
         share = len(samples) // w.learners
         died = 0.0
@@ -331,8 +345,9 @@ class RayProgram(OneSeed):
                 self.say(f"a learner died: {_short(error)}; all go on from the last checkpoint")
                 self._start_learners()
             except ray.exceptions.RayTaskError as error:
-                lost = isinstance(error.cause, ray.exceptions.ObjectLostError | ray.exceptions.OwnerDiedError)
-                if w.learners > 1 and not lost and "gloo" in str(error).lower():
+                if isinstance(error.cause, ray.exceptions.ObjectLostError):
+                    return None
+                if w.learners > 1 and "gloo" in str(error).lower():
                     died = died or time.monotonic()
                     held["restarts"]["learner"] += 1
                     self._start_learners()
@@ -442,7 +457,8 @@ class RayProgram(OneSeed):
         held = self._held
         if "ray" not in held:
             return
-        for handle in [s.handle for s in held["slots"]] + held["learners"] + held["servers"]:
+        spare = [held["spare"]] if "spare" in held else []
+        for handle in [s.handle for s in held["slots"]] + held["learners"] + held["servers"] + spare:
             with contextlib.suppress(Exception):
                 held["ray"].kill(handle)
         held.clear()

@@ -52,20 +52,26 @@ def quiet_process() -> None:
 
 
 class Actor:
-    """Plays environments of its own; decides by itself, or asks an inference server."""
+    """Plays environments of its own; decides by itself, or asks an inference server. Idle until it takes a place."""
 
-    def __init__(self, shipped: Shipped, index: int, life: int, options: dict[str, Any], server: Any = None):
+    def __init__(self, shipped: Shipped):
         quiet_process()
-        env = shipped.unpack()
-        self.spec: GameSpec = env.spec
+        self._env = shipped.unpack()
+        self.spec: GameSpec = self._env.spec
+        self._sampler: Any = None
+
+    def take(self, index: int, life: int, options: dict[str, Any], server: Any = None) -> None:
+        """Be the actor of this place from now on, in the how-manieth life of it."""
+        if self._sampler is not None:
+            self._sampler.close()
         self.index, self.life, self.number, self.version = index, life, 0, -1
         self._frozen: Any = None
         self._matches: Matches | None = None
         self._policies: Any = None
         if server is not None:
-            options = {**options, "inference": RemoteInference(server, f"{index}.{life}", env.spec)}
-        seed = int(np.random.SeedSequence([options.pop("seed"), index, life]).generate_state(1)[0] & 0x7FFFFFFF)
-        self._sampler = sampler_for(env, seed=seed, **options)
+            options = {**options, "inference": RemoteInference(server, f"{index}.{life}", self.spec)}
+        seed = np.random.SeedSequence([options["seed"], index, life]).generate_state(1)[0]
+        self._sampler = sampler_for(self._env, **{**options, "seed": int(seed & 0x7FFFFFFF)})
 
     def meet(self, frozen: Any, matches: Any) -> None:
         """Play against these frozen policies from now on."""
