@@ -3,6 +3,7 @@
     python bench/host.py stepping   # training in mpe2/simple_spread_v3 against the same processes with random actions
     python bench/host.py server     # decisions in one batch against one request at a time
     python bench/host.py cluster    # a device game on Ray, actors deciding for themselves, against one process
+    python bench/host.py rllib --python PATH   # PPO in mpe2/simple_spread_v3 beside RLlib's, run by another Python
 
 Steps are environment steps. Every number is the median of `--pairs` pairs, both halves of a pair one after the other.
 Compilation is not counted.
@@ -11,10 +12,13 @@ Compilation is not counted.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
+import subprocess
 import time
 from importlib import metadata
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -71,6 +75,33 @@ def stepping(arguments: argparse.Namespace) -> None:
         print(f"random {alone:,.0f} steps/s, training {trained:,.0f} steps/s: {trained / alone:.2f}", flush=True)
     program.close()
     print(f"median share of what random actions reach: {statistics.median(shares):.2f} ({arguments.envs} environments)")
+
+
+def rllib(arguments: argparse.Namespace) -> None:
+    """Same network, batch, epochs, minibatches, processes of environments; whole processes one after the other."""
+    script = Path(__file__).parent / "peers" / "rllib_ppo.py"
+    algorithm = PPO(rollout_length=128, epochs=4, minibatches=4, learning_rate=1e-3, network=Network(hidden=(64, 64)))
+    place = Placement(workers=arguments.workers)
+    ratios = []
+    for _ in range(arguments.pairs):
+        flags = ["--envs", arguments.envs, "--workers", arguments.workers, "--seconds", arguments.seconds]
+        done = subprocess.run([arguments.python, script, *map(str, flags)], capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"RLlib failed: {done.stderr[-2000:]}")
+        theirs = json.loads(done.stdout.strip().splitlines()[-1])
+        program = program_for(algorithm, make(GAME), arguments.envs, 10**8, placement=place)
+        state = program.init(0)
+        call = program.compile(state)
+        state, _ = call(state)
+        begin, count = time.perf_counter(), 0
+        while (spent := time.perf_counter() - begin) < arguments.seconds:
+            state, report = call(state)
+            jax.block_until_ready(report)
+            count += program.steps_per_call
+        program.close()
+        ratios.append(count / spent / theirs["steps_per_second"])
+        print(f"Ludus {count / spent:,.0f} steps/s, RLlib {theirs}: {ratios[-1]:.2f}", flush=True)
+    print(f"median ratio: {statistics.median(ratios):.2f} ({arguments.envs} environments)")
 
 
 def server(arguments: argparse.Namespace) -> None:
@@ -138,14 +169,15 @@ def cluster(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["stepping", "server", "cluster"])
+    parser.add_argument("what", choices=["stepping", "server", "cluster", "rllib"])
     parser.add_argument("--envs", type=int, default=32)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--devices", type=int, default=0)
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--python", help="an interpreter that has RLlib, PyTorch and mpe2")
     parser.add_argument("--seconds", type=float, default=8.0)
     given = parser.parse_args()
     configure()
     versions = ", ".join(f"{p} {metadata.version(p)}" for p in ("ludus", "jax", "mpe2"))
     print(f"{versions}; {os.cpu_count()} cores")
-    {"stepping": stepping, "server": server, "cluster": cluster}[given.what](given)
+    {"stepping": stepping, "server": server, "cluster": cluster, "rllib": rllib}[given.what](given)

@@ -192,6 +192,42 @@ def test_a_killed_process_is_replaced_and_counted(programs):
     assert program.pool.faults.recovery[0] < 10
 
 
+def test_a_process_that_dies_again_while_it_is_made_is_replaced_again(programs, monkeypatch):
+    program = programs(PPO(rollout_length=200, network=SMALL), "host_games:diary", 10**6)
+    program.compile(program.init(0))
+    launch, more = program.pool._launch, [2]
+
+    def launch_and_kill(worker):
+        launch(worker)
+        if more[0]:
+            more[0] -= 1
+            os.kill(program.pool.pids[worker], signal.SIGKILL)
+
+    monkeypatch.setattr(program.pool, "_launch", launch_and_kill)
+    os.kill(program.pool.pids[0], signal.SIGKILL)
+    seen = diary_of(program, 4)
+    assert program.pool.faults.counts == {"crash": 3} and len(program.pool.faults.recovery) == 1
+    assert check_diary(seen) <= ENVS // 2
+
+
+def test_the_others_play_on_while_a_process_is_made_again(programs, monkeypatch):
+    program = programs(PPO(rollout_length=200, network=SMALL), "host_games:diary", 10**6)
+    program.compile(program.init(0))
+    pool = program.pool
+    steps = {0: 0, 1: 0}
+    heard = pool._heard
+
+    def count(worker, said):
+        heard(worker, said)
+        if 0 in pool._making:
+            steps[worker] += 1
+
+    monkeypatch.setattr(pool, "_heard", count)
+    os.kill(pool.pids[0], signal.SIGKILL)
+    check_diary(diary_of(program, 2))
+    assert steps[1] > 10 and steps[0] == 0
+
+
 def test_a_hanging_environment_is_found_by_the_watchdog(programs, tmp_path):
     once = tmp_path / "once"
     once.touch()

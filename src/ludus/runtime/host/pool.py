@@ -187,7 +187,7 @@ class Pool:
                     client.landed = False
                     first = first or time.monotonic()
                     yield client
-            waiting = [c for c in half if c.stepping]
+            waiting = [c for c in half if c.stepping and (first is None or c.worker not in self._making)]
             left = self.timeout if first is None else first + self.patience - time.monotonic()
             if not waiting or (first is not None and left <= 0):
                 return
