@@ -130,7 +130,8 @@ def decided_share(game, play):
 
 
 @pytest.mark.learns
-@pytest.mark.parametrize("which", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("which", [1, 2])
 def test_nash_q_finds_the_equilibrium_values_of_the_grid_games(which):
     env = ludus.make(f"stochastic/grid_game_{which}")
     rates = (

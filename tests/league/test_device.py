@@ -195,6 +195,7 @@ def test_policies_survive_storage_and_take_over_a_learner():
     assert all((a == b).all() for a, b in zip(critic(taken), critic(second), strict=True))
 
 
+@pytest.mark.slow
 def test_random_play_loses_to_what_was_trained_against_it():
     """A league of one generation against fresh, nearly uniform play, evaluated by hand."""
     run = ludus.league("self-play", "pgx/tic_tac_toe", oracle=PPO, generations=2, steps=150_000, num_envs=64, games=200)
@@ -202,6 +203,7 @@ def test_random_play_loses_to_what_was_trained_against_it():
     assert table.between(names[-1], names[0])[1] > 0.65
 
 
+@pytest.mark.slow
 def test_psro_with_ppo_approaches_the_equilibrium_of_kuhn():
     run = ludus.league("psro", "spiel/kuhn_poker", generations=5, steps=60_000)
     gaps = [row["nash_conv"] for row in run.league.history]

@@ -24,7 +24,7 @@ CLIMBING = [
 ]
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", [pytest.param("feed-forward", marks=pytest.mark.slow), "recurrent"])
 def test_resume_after_kill_is_bitwise(tmp_path, network):
     command = [*SPREAD, *NETWORKS[network]]
     code, _, err = ludus(*command, "--run-dir", "whole", cwd=tmp_path)

@@ -56,7 +56,7 @@ GAMES = {
 
 @pytest.mark.parametrize(
     ("game", "network"),
-    [("simultaneous", SMALL), ("masked teams", GRU), ("turns", GRU)],
+    [("simultaneous", SMALL), ("masked teams", GRU), pytest.param("turns", GRU, marks=pytest.mark.slow)],
     ids=["simultaneous", "masked teams, recurrent", "turns, recurrent"],
 )
 def test_training_on_the_host_is_training_on_the_device(programs, game, network):
