@@ -114,7 +114,7 @@ def row(role: str, times: int, seconds: list[float], **more: Any) -> None:
     print(json.dumps({**found, **more}), flush=True)
 
 
-def clustered(role: str, times: int) -> None:
+def clustered(role: str, times: int, pause: float) -> None:
     """An actor, an inference server or a learner of a cluster."""
     kind = {"actor": "actor", "inference": "inference server", "learner": "learner"}[role]
     reader, dice = Reader(), random.Random(0)
@@ -135,8 +135,8 @@ def clustered(role: str, times: int) -> None:
     lost = []
     for _ in range(times):
         state = program.fetch(state)  # as a checkpoint does
-        saved = int(state.iteration[0])
-        for _ in range(dice.randrange(1, 3)):
+        saved, go = int(state.iteration[0]), time.monotonic() + pause * dice.random()
+        while time.monotonic() < go or int(state.iteration[0]) == saved:
             state, _ = call(state)
         pids = program.pids[kind]
         timer = threading.Timer(dice.random() * 0.3, lambda: moment.append(kill(dice.choice(pids))))
@@ -189,6 +189,7 @@ def evaluator(times: int) -> None:
     clean = time.monotonic() - begin
     seconds, same = [], 0
     for _ in range(times):
+        time.sleep(10 * dice.random() + 3)
         timer = threading.Timer(dice.random() * clean, lambda: moment.append(kill(dice.choice(named("EvaluatorRole")))))
         moment: list[float] = []
         timer.start()
@@ -310,8 +311,8 @@ def written(path: Path, _: Any) -> int:
 
 def stopped(seconds: float) -> None:
     """An actor is stopped and continued; how long learning stood still."""
-    reader = Reader()
     for timeout in (60.0, 5.0):
+        reader = Reader()
         where = Placement(runtime="ray", actors=2, env_timeout=timeout)
         program = program_for(IMPALA(rollout_length=16, network=SMALL), make(DIARY), 8, 10**8, placement=where)
         program = watched(program, reader)
@@ -320,13 +321,12 @@ def stopped(seconds: float) -> None:
         state, _ = call(state)
         pid = program.pids["actor"][0]
         os.kill(pid, signal.SIGSTOP)
-        begin = longest = last = time.monotonic()
+        threading.Timer(seconds, try_continue, (pid,)).start()
+        begin = last = time.monotonic()
         longest = 0.0
         while time.monotonic() - begin < seconds + 5:
             state, _ = call(state)
             longest, last = max(longest, time.monotonic() - last), time.monotonic()
-            if time.monotonic() - begin > seconds:
-                try_continue(pid)
         print(
             json.dumps(
                 {
@@ -465,6 +465,7 @@ if __name__ == "__main__":
     one = actions.add_parser("kill")
     one.add_argument("role", choices=["environment", "actor", "inference", "learner", "evaluator", "league", "driver"])
     one.add_argument("--times", type=int, default=20)
+    one.add_argument("--pause", type=float, default=10.0, help="at most so many seconds of training between two kills")
     one = actions.add_parser("stop")
     one.add_argument("--seconds", type=float, default=60.0)
     one = actions.add_parser("environments")
@@ -483,7 +484,7 @@ if __name__ == "__main__":
     elif given.what == "long":
         long(given.minutes, given.every)
     elif given.role in ("actor", "inference", "learner"):
-        clustered(given.role, given.times)
+        clustered(given.role, given.times, given.pause)
     else:
         {"environment": environment, "evaluator": evaluator, "league": league, "driver": driver}[given.role](
             given.times

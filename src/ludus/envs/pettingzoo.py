@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -216,9 +217,10 @@ def build(
     turns: Literal["auto", "together", "one-by-one"],
     pictures: bool,
     arguments: str,
+    parallel: Callable[..., Any] | None = None,
     **more: Any,
 ) -> HostEnvironment:
-    """A game of a module with `parallel_env` or `env`."""
+    """A game of a module with `parallel_env` or `env`; `parallel(module, **arguments)` instead of the former."""
     module = module_of(package, name)
     given = keywords(arguments) | ({"render_mode": "rgb_array"} if pictures else {})
     together = (
@@ -229,7 +231,10 @@ def build(
     if turns == "together" and not together:
         raise UsageError(f"{full_name} is played one by one only")
     try:
-        game = (module.parallel_env if together else module.env)(**given)
+        if together and parallel is not None:
+            game = parallel(module, **given)
+        else:
+            game = (module.parallel_env if together else module.env)(**given)
     except TypeError as error:
         raise UsageError(f"{full_name} does not take {arguments}: {error}") from error
     if together:

@@ -35,9 +35,7 @@ def ray() -> Any:
     if os.environ["RAY_AUTH_MODE"] == "token" and not os.environ.get("RAY_AUTH_TOKEN"):
         os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(_token()))
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # else as many idle processes as it counts cores
-    os.environ.setdefault(
-        "RAY_IGNORE_UNHANDLED_ERRORS", "1"
-    )  # of unrolls given up with who played them
+    os.environ.setdefault("RAY_IGNORE_UNHANDLED_ERRORS", "1")  # of unrolls given up with who played them
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
