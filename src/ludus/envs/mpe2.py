@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
 from pettingzoo import ParallelEnv
 
 from ludus.core.host import HostEnvironment
@@ -21,25 +22,31 @@ class Rounds(ParallelEnv):
 
     def __init__(self, game: Any):
         self.game, self.possible_agents = game, game.possible_agents
-        self.observation_space, self.action_space, self.state = game.observation_space, game.action_space, game.state
+        self.observation_space, self.action_space = game.observation_space, game.action_space
         self.close, self.metadata = game.close, game.metadata
         self.agents: list[str] = []
+        self._seen: dict[str, np.ndarray] = {}
+
+    def state(self) -> np.ndarray:
+        """What all agents see, as the suite has it."""
+        return np.concatenate([self._seen[agent] for agent in self.possible_agents])
 
     def reset(self, seed: int | None = None, options: dict | None = None) -> tuple[dict, dict]:
         """See PettingZoo's `ParallelEnv`."""
         self.game.reset(seed=seed, options=options)
         self.agents = list(self.game.agents)
-        return {agent: self.game.observe(agent) for agent in self.agents}, dict(self.game.infos)
+        self._seen = {agent: self.game.observe(agent) for agent in self.agents}
+        return dict(self._seen), dict(self.game.infos)
 
     def step(self, actions: dict[str, Any]) -> tuple[dict, dict, dict, dict, dict]:
         """See PettingZoo's `ParallelEnv`."""
         game, agents = self.game, self.agents
         for agent in agents:
             game.step(actions[agent])
-        seen = {agent: game.observe(agent) for agent in agents}
+        self._seen = {agent: game.observe(agent) for agent in agents}
         terminated, truncated = dict(game.terminations), dict(game.truncations)
         self.agents = [agent for agent in agents if not (terminated[agent] or truncated[agent])]
-        return seen, dict(game.rewards), terminated, truncated, dict(game.infos)
+        return dict(self._seen), dict(game.rewards), terminated, truncated, dict(game.infos)
 
 
 def in_rounds(module: Any, **given: Any) -> Any:

@@ -60,7 +60,8 @@ class Inference:
 
     def publish(self, policies: Policies, version: int) -> None:
         """Decide with these from now on; episodes that run keep their memories."""
-        self._leaves, self._structure = jax.tree.flatten(policies)
+        leaves, self._structure = jax.tree.flatten(policies)
+        self._leaves = [x.addressable_data(0) if isinstance(x, jax.Array) else x for x in leaves]  # one core decides
         self.version = version
 
     @property

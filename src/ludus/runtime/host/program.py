@@ -28,6 +28,11 @@ from ludus.runtime.rollout import Episodes, Policies
 from ludus.runtime.update import Update
 
 
+# Compiled, because array by array it takes longer than an update.
+_first = jax.jit(lambda tree: jax.tree.map(lambda x: x[0], tree))
+_whole = jax.jit(lambda tree: jax.tree.map(lambda x: jnp.asarray(x)[None], tree))
+
+
 class Lives(eqx.Module):
     """What of environments in processes outlasts the processes."""
 
@@ -105,7 +110,7 @@ class HostProgram(OneSeed):
             lives=np.asarray(state.actors.episodes[0]),  # type: ignore[attr-defined]
         )
         inference = Inference(self.env.spec, self.num_envs)
-        learner = jax.tree.map(lambda x: x[0], state.learner)
+        learner = _first(state.learner)
         inference.publish(self.policies_of(learner, against), 0)
         inference.begin(state.actors.key[0])
         names = tuple(g.name for g in self.spec.groups)
@@ -129,7 +134,7 @@ class HostProgram(OneSeed):
 
     def _call(self, state: TrainState, against: Opposition | None = None) -> tuple[TrainState, Report]:
         inference, update = self._held["inference"], self._held["update"]
-        learner = update.place(jax.tree.map(lambda x: x[0], state.learner))
+        learner = update.place(_first(state.learner))
         key, iteration = state.key[0], int(state.iteration[0])
         settings = {} if against is None else {n: x[0] for n, x in against.matches.settings.items()}
         reports = []
@@ -145,13 +150,12 @@ class HostProgram(OneSeed):
             iteration += 1
             matches = None if against is None else jax.tree.map(lambda x: x[0], against.matches)
             reports.append(Report(episodes_of(self.env.spec, ended, matches), metrics, bad))
-        whole = lambda tree: jax.tree.map(lambda x: x[None], tree)
         mean = {name: jnp.stack([r.metrics[name] for r in reports]).mean() for name in reports[0].metrics}
         episodes = jax.tree.map(lambda *xs: jnp.asarray(sum(xs)), *(r.episodes for r in reports))
         first = jax.tree.map(lambda *xs: jnp.stack(xs).min(), *(r.bad for r in reports))
         lives: Any = Lives(jnp.array(self.pool.board.life, jnp.int32)[None], jnp.copy(inference.keys)[None])
-        new = TrainState(whole(learner), lives, key[None], jnp.full(1, iteration, jnp.int32))
-        return new, whole(Report(episodes, mean, first))
+        learner, report = _whole((learner, Report(episodes, mean, first)))
+        return TrainState(learner, lives, key[None], jnp.full(1, iteration, jnp.int32)), report
 
     def facts(self) -> dict[str, Any]:
         """What went wrong with environments, and how long it took to replace their processes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import signal
 from typing import Any
@@ -29,6 +30,7 @@ def work(
         with contextlib.suppress(OSError):
             pipe.send_bytes(json.dumps({"cannot": told(error)}).encode())
         return
+    gc.freeze()  # what was imported and made stays, and need not be looked through again and again
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
         pipe.send_bytes(b"{}")
         while True:
