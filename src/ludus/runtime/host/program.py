@@ -27,7 +27,6 @@ from ludus.runtime.one_seed import OneSeed
 from ludus.runtime.rollout import Episodes, Policies
 from ludus.runtime.update import Update
 
-
 # Compiled, because array by array it takes longer than an update.
 _first = jax.jit(lambda tree: jax.tree.map(lambda x: x[0], tree))
 _whole = jax.jit(lambda tree: jax.tree.map(lambda x: jnp.asarray(x)[None], tree))
