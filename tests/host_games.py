@@ -13,6 +13,7 @@ import numpy as np
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.host import HostEnvironment, HostStep
 from ludus.core.spaces import Box, Discrete
+from ludus.envs.registry import make
 from toys import Drift, Turns
 
 
@@ -27,6 +28,19 @@ class Fixed:
 
     def step(self, key: Any, state: Any, actions: Any) -> tuple[Any, Any]:
         return self.env.step(jax.random.fold_in(jax.random.key(5), state.time), state, actions)
+
+
+class Alike:
+    """A game whose episodes all begin alike, and that is stepped with one key."""
+
+    def __init__(self, env: Any):
+        self.env, self.spec = env, env.spec
+
+    def reset(self, key: Any) -> tuple[Any, Any]:
+        return self.env.reset(jax.random.key(3))
+
+    def step(self, key: Any, state: Any, actions: Any) -> tuple[Any, Any]:
+        return self.env.step(jax.random.key(0), state, actions)
 
 
 class Hosted(HostEnvironment):
@@ -60,6 +74,10 @@ class Hosted(HostEnvironment):
 
 def fixed_drift(*, masked: bool = False, teams: bool = False, agents: int = 2) -> Hosted:
     return Hosted(Fixed(Drift(agents=agents, masked=masked, teams=teams)))
+
+
+def fixed_spread() -> Hosted:
+    return Hosted(Alike(make("mpe/simple_spread")))
 
 
 def fixed_turns(*, truncates: bool = False) -> Hosted:

@@ -57,6 +57,39 @@ def test_gymnasium_is_stepped_as_by_hand(name):
     assert ended
 
 
+def test_spread_is_the_same_game_on_the_host_and_on_the_device():
+    """Oracle: JaxMARL's spread from the same positions with the same actions; agents collide."""
+    import jax
+    import jax.numpy as jnp
+    import jaxmarl
+    from mpe2 import simple_spread_v3
+
+    theirs = simple_spread_v3.parallel_env()
+    theirs.reset(seed=0)
+    ours = make("mpe2/simple_spread_v3")
+    ours.reset(0)
+    device = jaxmarl.make("MPE_simple_spread_v3")
+    _, state = device.reset(jax.random.key(0))
+    random = np.random.default_rng(1)
+    places = random.uniform(-0.3, 0.3, (6, 2))
+    world = ours.game.game.world
+    for entity, place in zip(world.agents + world.landmarks, places, strict=True):
+        entity.state.p_pos = place.copy()
+    state = state.replace(p_pos=jnp.asarray(places, jnp.float32), p_vel=jnp.zeros_like(state.p_vel))
+    touched = False
+    for _ in range(25):
+        actions = random.integers(5, size=3)
+        step = ours.step({"agent": actions.astype(np.int32)})
+        seen, state, reward, _, _ = device.step_env(
+            jax.random.key(0), state, {f"agent_{i}": jnp.asarray(a) for i, a in enumerate(actions)}
+        )
+        for i in range(3):
+            np.testing.assert_allclose(step.observation["agent"][i], seen[f"agent_{i}"], atol=1e-4)
+            np.testing.assert_allclose(step.reward["agent"][i], reward[f"agent_{i}"], atol=1e-4)
+        touched |= len({float(r) for r in step.reward["agent"]}) > 1
+    assert touched and step.truncated
+
+
 PARALLEL = {
     "mpe2/simple_spread_v3": {},
     "mpe2/simple_tag_v3": {},

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from host_games import Fixed
+from host_games import Alike, Fixed
 from ludus.algorithms.policy_gradient.ppo import PPO
 from ludus.algorithms.value.vdn import VDN
 from ludus.core.errors import NotFiniteError, UsageError
@@ -75,6 +75,22 @@ def test_training_on_the_host_is_training_on_the_device(programs, game, network)
     assert_same(state.iteration, expected.iteration)
     assert float(own.episodes.count[0]) == float(report.episodes.count[0]) > 0
     assert_close(own.episodes.returns, report.episodes.returns, 1e-4)
+
+
+@pytest.mark.slow
+def test_training_in_a_game_of_particles_is_the_same_on_the_host(programs):
+    """Oracle: the device runtime; 12 updates with time limits, normalised values and several minibatches."""
+    algorithm = PPO(rollout_length=52, minibatches=2, learning_rate=1e-3, normalise_values=True)
+    twin = Alike(make("mpe/simple_spread"))
+    ours = programs(algorithm, "host_games:fixed_spread", 12 * ENVS * 52)
+    theirs = Program(algorithm, twin, ENVS, 12 * ENVS * 52)
+    state, expected = ours.init(0), theirs.init(0)
+    call, compiled = ours.compile(state), theirs.compile(expected)
+    for _ in range(theirs.calls):
+        expected, _ = compiled(expected)
+    for _ in range(ours.calls):
+        state, _ = call(state)
+    assert_close(state.learner, expected.learner, 1e-4)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
