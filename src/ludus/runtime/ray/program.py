@@ -258,6 +258,7 @@ class RayProgram(OneSeed):
             while len(slot.asked) < depth:
                 self._ask(index, progress)
         taken: dict[int, Any] = {}
+        begin = time.monotonic()  # who was not listened to while learners learned was not silent
         while len(taken) < len(slots):
             open_ = {slots[i].asked[0][0]: i for i in range(len(slots)) if i not in taken}
             ready, _ = ray.wait(list(open_), num_returns=1, timeout=1.0)
@@ -268,7 +269,7 @@ class RayProgram(OneSeed):
                     _, sample, version, _ = slots[index].asked.popleft()
                     held["lag"][held["version"] - version] += 1
                     taken[index] = sample
-            self._replace_silent(taken, progress)
+            self._replace_silent(taken, progress, begin)
         return [taken[index] for index in range(len(slots))]
 
     def _facts(self, index: int, reference: Any, progress: float) -> dict[str, Any] | None:
@@ -280,8 +281,9 @@ class RayProgram(OneSeed):
             cause = error.cause if isinstance(getattr(error, "cause", None), Exception) else error
             if not isinstance(cause, held["ray"].exceptions.RayActorError):
                 raise cause from None
-            self._restart_servers()
-            self._restart(index, f"actor {index} lost its inference server", progress, anew=True)
+            whose = "inference server" if held["servers"] else "learner"
+            self._restart_servers() if held["servers"] else self._restart_unheard_learners()
+            self._restart(index, f"actor {index} lost its {whose}", progress, anew=True)
             return None
         except held["ray"].exceptions.RayActorError as error:
             self._restart(index, f"actor {index} died: {_short(error)}", progress)
@@ -316,13 +318,22 @@ class RayProgram(OneSeed):
                 held["restarts"]["inference server"] += 1
                 held["recovery"].append(("inference server", time.monotonic() - begin))
 
-    def _replace_silent(self, taken: dict[int, Any], progress: float) -> None:
-        """Replace actors that say nothing for too long."""
+    def _restart_unheard_learners(self) -> None:
+        """New learners, if those that there are died before anybody had their policies."""
+        try:
+            self._held["ray"].get(self._held["published"], timeout=STARTING)
+        except self._held["ray"].exceptions.RayActorError:
+            self._held["restarts"]["learner"] += 1
+            self.say("a learner died before it gave its policies; all go on from the last checkpoint")
+            self._start_learners()
+
+    def _replace_silent(self, taken: dict[int, Any], progress: float, begin: float) -> None:
+        """Replace actors that say nothing for too long after they were asked, and after somebody began to listen."""
         limit = self.where.env_timeout
         for index, slot in enumerate(self._held["slots"]):
             if index in taken or (slot.expected == 0 and time.monotonic() - slot.born < STARTING):
                 continue
-            if time.monotonic() - slot.asked[0][3] > limit * (1 + len(slot.asked)):
+            if time.monotonic() - max(begin, slot.asked[0][3]) > limit * (1 + len(slot.asked)):
                 self._restart(index, f"actor {index} was silent for {limit:.0f} s", progress)
 
     def _learn(self, samples: list[Any], data: np.ndarray, settings: dict[str, Any]) -> dict[str, Any] | None:
