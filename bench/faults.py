@@ -217,7 +217,7 @@ def named(role: str) -> list[int]:
 
 
 def league(times: int) -> None:
-    """A league's own process, in the midst of generations; the ledger must be that of a league left alone."""
+    """A league's own process, in the midst of generations; every generation must be written in the end."""
     from ludus.experiment.league import resolve_league, run_league
 
     dice = random.Random(0)
@@ -271,7 +271,7 @@ def driver(times: int) -> None:
         flags = ["--steps", "100000000", "--runtime", "ray", "--actors", "2", "--run-dir", str(run), "--quiet"]
         process = subprocess.Popen([*python, "train", "impala", "gym/CartPole-v1", *flags])
         metrics = run / "metrics.jsonl"
-        written(metrics, 0)
+        written(metrics)
         for _ in range(times):
             time.sleep(2 + 4 * dice.random())
             steps = last_steps(metrics)
@@ -280,7 +280,7 @@ def driver(times: int) -> None:
             time.sleep(1.0)
             begin = time.monotonic()
             process = subprocess.Popen([*python, "resume", str(run), "--quiet"])
-            now = written(metrics, None)
+            now = written(metrics)
             seconds.append(time.monotonic() - begin)
             lost.append(max(0, steps - now))
         process.send_signal(signal.SIGTERM)
@@ -298,7 +298,7 @@ def last_steps(path: Path) -> int:
     return next((int(json.loads(line)["steps"]) for line in reversed(lines) if line.endswith("}")), 0)
 
 
-def written(path: Path, _: Any) -> int:
+def written(path: Path) -> int:
     """Wait for a new line; its steps."""
     stamp = path.stat().st_mtime_ns if path.exists() else 0
     deadline = time.monotonic() + 120

@@ -17,19 +17,6 @@ from ludus.envs.registry import make
 from toys import Drift, Turns
 
 
-class Fixed:
-    """A toy whose episodes all begin alike, and whose chance depends on nothing but the state."""
-
-    def __init__(self, env: Any):
-        self.env, self.spec = env, env.spec
-
-    def reset(self, key: Any) -> tuple[Any, Any]:
-        return self.env.reset(jax.random.key(3))
-
-    def step(self, key: Any, state: Any, actions: Any) -> tuple[Any, Any]:
-        return self.env.step(jax.random.fold_in(jax.random.key(5), state.time), state, actions)
-
-
 class Alike:
     """A game whose episodes all begin alike, and that is stepped with one key."""
 
@@ -41,6 +28,13 @@ class Alike:
 
     def step(self, key: Any, state: Any, actions: Any) -> tuple[Any, Any]:
         return self.env.step(jax.random.key(0), state, actions)
+
+
+class Fixed(Alike):
+    """A toy, whose chance depends on nothing but the state."""
+
+    def step(self, key: Any, state: Any, actions: Any) -> tuple[Any, Any]:
+        return self.env.step(jax.random.fold_in(jax.random.key(5), state.time), state, actions)
 
 
 class Hosted(HostEnvironment):

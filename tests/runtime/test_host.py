@@ -90,7 +90,7 @@ def test_training_in_a_game_of_particles_is_the_same_on_the_host(programs):
         expected, _ = compiled(expected)
     for _ in range(ours.calls):
         state, _ = call(state)
-    assert_close(state.learner, expected.learner, 1e-4)
+    assert_close(state.learner, expected.learner, 1e-6)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
