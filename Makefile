@@ -15,7 +15,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow and not learns'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow and not learns'
 	LUDUS_TEST_OPTIMISED=1 $(BIN)/python -m pytest -n 2 -m 'learns and not slow'
 
 test-slow: $(STAMP)

@@ -86,12 +86,20 @@ def watched(p: Any, reader: Reader, updated: Callable[[], None] = lambda: None) 
     from ludus.runtime.ray.program import RayProgram
 
     class Watched(RayProgram):
-        def _learn(self, samples: list[Any], data: Any, settings: Any) -> Any:
-            for sample in self._held["ray"].get(samples):
-                reader.read(sample)
-            found = super()._learn(samples, data, settings)
-            updated()
-            return found
+        def compile(self, state: Any, against: Any = None) -> Any:
+            call = super().compile(state, against)
+            crew: Any = self.crew
+            learn = crew.learn
+
+            def read_and_learn(samples: list[Any], *update: Any) -> Any:
+                for sample in crew.ray.get(samples):
+                    reader.read(sample)
+                found = learn(samples, *update)
+                updated()
+                return found
+
+            crew.learn = read_and_learn
+            return call
 
     return Watched(p.algorithm, p.env, p.num_envs, p.steps, p.where, p.on_nan, p.learns, p.seed, p.say)
 
@@ -138,7 +146,7 @@ def clustered(role: str, times: int, pause: float) -> None:
         saved, go = int(state.iteration[0]), time.monotonic() + pause * dice.random()
         while time.monotonic() < go or int(state.iteration[0]) == saved:
             state, _ = call(state)
-        pids = program.pids[kind]
+        pids = program.crew.pids[kind]
         timer = threading.Timer(dice.random() * 0.3, lambda: moment.append(kill(dice.choice(pids))))
         moment: list[float] = []
         before, ends = program.restarts[kind], []
@@ -319,7 +327,7 @@ def stopped(seconds: float) -> None:
         state = program.init(0)
         call = program.compile(state)
         state, _ = call(state)
-        pid = program.pids["actor"][0]
+        pid = program.crew.pids["actor"][0]
         os.kill(pid, signal.SIGSTOP)
         threading.Timer(seconds, try_continue, (pid,)).start()
         begin = last = time.monotonic()
@@ -429,7 +437,7 @@ def long(minutes: float, every: float) -> None:
                 last = now
                 what = dice.choice(["kill actor", "kill actor", "kill learner", "stop actor"])
                 done[what] = done.get(what, 0) + 1
-                pid = dice.choice(program.pids[what.split()[1]])
+                pid = dice.choice(program.crew.pids[what.split()[1]])
                 if what.startswith("kill"):
                     kill(pid)
                 else:
@@ -437,7 +445,7 @@ def long(minutes: float, every: float) -> None:
                     threading.Timer(8.0, try_continue, (pid,)).start()
         updates = max(updates, int(state.iteration[0]))
         results = evaluator_for(env)(program.policies(state), 100, jax.random.key(1), explore=False)
-        recovery = [seconds for _, seconds in program.recovery]
+        recovery = [seconds for _, seconds in program.crew.recovery]
         half = len(used) // 2
         peak = lambda part: {k: round(max(u[k] for u in part)) for k in part[0]} if part else {}
         print(

@@ -156,19 +156,21 @@ def program(actors: int) -> Any:
 
 def run(actors: int, seconds: float) -> tuple[float, dict[str, float]]:
     """Steps a second of a real run, and what its parts took."""
+    from ludus.runtime.ray.crew import AHEAD
+
     made = program(actors)
     state = made.init(0)
     call = made.compile(state)
     state, _ = call(state)
-    learn, gather, facts = made._learn, made._gather, {"sample": [], "update": [], "loop": []}
+    crew, facts = made.crew, {"sample": [], "update": [], "loop": []}
 
     begin, count = time.perf_counter(), 0
     while (spent := time.perf_counter() - begin) < seconds:
         for _ in range(made.iterations_per_call):
             start = time.perf_counter()
-            samples = gather(0.0)
+            samples = crew.gather(0.0, AHEAD)
             middle = time.perf_counter()
-            found = learn(samples, made_key(), {})
+            found = crew.learn(samples, made_key(), {})
             facts["update"].append(found["seconds"])
             facts["loop"].append(time.perf_counter() - start)
             facts["sample"].append(middle - start)

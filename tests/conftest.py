@@ -16,9 +16,13 @@ if os.environ.get("LUDUS_CHECK_SHAPES", "1") != "0":
         "beartype.beartype",
     )  # before anything imports ludus
 
-# Most of a test's time is compilation, and small programs run as fast without all that it could do.
+# Most of a test's time is compilation, and small programs run as fast without all that it could do. An option that a
+# release does not know ends the process, so the last one is for those that are known to know it.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+if jax.__version_info__[:2] <= (0, 10):
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
 if os.environ.get("LUDUS_TEST_OPTIMISED", "0") == "0":
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+    os.environ.setdefault("XLA_FLAGS", QUICK)
 if "LUDUS_TEST_CACHE" not in os.environ:  # workers of a parallel run share that of the process which starts them
     os.environ["LUDUS_TEST_CACHE"] = tempfile.mkdtemp(prefix="ludus-compiled-")
     atexit.register(shutil.rmtree, os.environ["LUDUS_TEST_CACHE"], ignore_errors=True)

@@ -20,12 +20,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SLOW = {"demo.py"}  # trains for minutes; `make demo` runs it
 EXAMPLES = sorted(f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py") if path.name not in SLOW)
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
-FAST_COMPILE = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 @pytest.fixture(scope="module")
 def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
-    """What failed, by item; everything runs in one process, and is compiled in a hurry."""
+    """What failed, by item; everything runs in one process."""
     directory = tmp_path_factory.mktemp("documentation")
     results = directory / "results.json"
     run_everything(directory, results)
@@ -36,7 +35,6 @@ def failures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
 def run_everything(directory: Path, results: Path) -> None:
     """Run examples, README and docs in a process of their own."""
     settings = {
-        "XLA_FLAGS": FAST_COMPILE,
         "LUDUS_COMPILE_CACHE": "0",
         "JAX_COMPILATION_CACHE_DIR": str(directory / "compiled"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
@@ -46,7 +44,6 @@ def run_everything(directory: Path, results: Path) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-@pytest.mark.xdist_group("documentation")  # one worker runs it, for all
 @pytest.mark.parametrize("item", [*EXAMPLES, *PAGES])
 def test_it_runs_as_shown(item: str, failures: dict[str, str | None]) -> None:
     assert failures[item] is None, failures[item]

@@ -25,10 +25,7 @@ from ludus.runtime.programs import Placement, program_for
 from toys import assert_close
 
 ray = None
-pytestmark = [
-    pytest.mark.xdist_group("ray"),  # they share a cluster
-    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed"),
-]
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 ENVS = 8
 SMALL = Network(hidden=(8,))
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "ludus"
@@ -138,11 +135,11 @@ def test_a_killed_actor_is_replaced_and_nothing_comes_twice(program, servers):
 
     def kill(k):
         if k in (1, 3):
-            os.kill(found.pids["actor"][k % 2], signal.SIGKILL)
+            os.kill(found.crew.pids["actor"][k % 2], signal.SIGKILL)
 
     _, reports = trained(found, 6, kill)
     assert found.restarts["actor"] == 2
-    assert all(seconds < 60 for _, seconds in found.recovery)
+    assert all(seconds < 60 for _, seconds in found.crew.recovery)
     assert float(reports[-1].episodes.count[0]) > 0
 
 
@@ -154,12 +151,25 @@ def test_a_killed_learner_goes_on_from_what_was_last_fetched(program):
     call = found.compile(state)
     state, _ = call(state)
     kept = found.fetch(state)
-    os.kill(found.pids["learner"][0], signal.SIGKILL)
+    os.kill(found.crew.pids["learner"][0], signal.SIGKILL)
     state, _ = call(state)
     assert found.restarts["learner"] == 1
     after = found.fetch(state)
     different = jax.tree.map(lambda a, b: bool((np.asarray(a) != np.asarray(b)).any()), kept.learner, after.learner)
     assert any(jax.tree.leaves(different))
+
+
+@pytest.mark.slow
+def test_a_learner_that_dies_before_anybody_has_its_policies_is_replaced(program):
+    found = program(PPO(rollout_length=8, minibatches=1, network=SMALL), "matrix/climbing", 10**6)
+    state = found.init(0)
+    call = found.compile(state)
+    crew = found.crew
+    ray.kill(crew.learners[0])
+    crew.published = crew.learners[0].policies.remote()
+    state, report = call(state)
+    assert found.restarts["learner"] == 1 and found.restarts["actor"] >= 1
+    assert crew.version == 1 and np.isfinite(float(report.metrics["agents/policy_loss"][0]))
 
 
 @pytest.mark.slow
@@ -169,7 +179,7 @@ def test_a_killed_inference_server_is_replaced(program):
 
     def kill(k):
         if k == 1:
-            os.kill(found.pids["inference server"][0], signal.SIGKILL)
+            os.kill(found.crew.pids["inference server"][0], signal.SIGKILL)
 
     trained(found, 4, kill)
     assert found.restarts["inference server"] == 1
