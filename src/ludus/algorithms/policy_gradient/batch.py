@@ -16,7 +16,7 @@ from ludus.algorithms.view import Glimpse
 from ludus.core.policy import Memory
 from ludus.core.sharding import shard_index
 
-CHUNK = 512  # rows of a feed-forward network whose activations stay in a host core's cache, by measurement
+CHUNK = 512  # rows of a network whose activations stay in a host core's cache, by measurement
 
 
 class Batch(eqx.Module):
@@ -62,12 +62,11 @@ class Batch(eqx.Module):
     def chunks(self, index: Int[Array, " index"], pieces: int) -> Int[Array, "chunk index"]:
         """A minibatch's indices into the folded batch, in chunks whose activations stay in a core's cache."""
         index = (index[:, None] * pieces + jnp.arange(pieces)).reshape(-1)
-        count, rows = index.shape[0], self.log_prob[0].size
-        chunks = 1
-        if not self.recurrent and jax.default_backend() == "cpu":
-            chunks = next(
-                c for c in range(1, count + 1) if count % c == 0 and (count // c * rows <= CHUNK or c == count)
-            )
+        if jax.default_backend() != "cpu":
+            return index[None]
+        count = index.shape[0]
+        rows = (self.log_prob[:, 0] if self.recurrent else self.log_prob[0]).size
+        chunks = next(c for c in range(1, count + 1) if count % c == 0 and (count // c * rows <= CHUNK or c == count))
         return index.reshape(chunks, -1)
 
     def take(self, index: Int[Array, " index"]) -> Batch:
