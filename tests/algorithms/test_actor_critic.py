@@ -175,7 +175,9 @@ def test_an_agents_rewards_do_not_reach_the_parameters_of_others():
     assert not np.array_equal(of(theirs, 1).models.value.bias, of(mine, 1).models.value.bias)
 
 
-@pytest.mark.parametrize(("method", "size"), [(SHARED, 12), (ALONE, 1)], ids=["shared", "independent"])
+@pytest.mark.parametrize(
+    ("method", "size"), [(SHARED, 12), (ALONE, 1), (SHARED_GRU, 1)], ids=["shared", "independent", "recurrent"]
+)
 def test_gradients_do_not_depend_on_the_size_of_chunks(method, size, monkeypatch):
     """Oracle: the same update with all rows of a minibatch at once, as many as there are."""
     learner, rollout = play(method, DRIFT)
