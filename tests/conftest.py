@@ -17,7 +17,8 @@ if os.environ.get("LUDUS_CHECK_SHAPES", "1") != "0":
     )  # before anything imports ludus
 
 # Most of a test's time is compilation, and small programs run as fast without all that it could do. An option that a
-# release does not know ends the process, so the last one is for those that are known to know it.
+# release does not know ends the process, so the last one is for those that are known to know it; with it, one and the
+# same computation may differ in the last bit from program to program, so tests of that are marked `optimised`.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if jax.__version_info__[:2] <= (0, 10):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
@@ -31,6 +32,12 @@ if "JAX_PLATFORMS" not in os.environ:
 jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_compilation_cache_dir", os.environ["LUDUS_TEST_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def pytest_collection_modifyitems(items):
+    """Files whose tests take long begin first, so that none is left for one worker at the end."""
+    long = ("reliability", "test_examples.py", "league", "runtime")
+    items.sort(key=lambda item: not any(part in item.path.parts for part in long))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -55,6 +55,7 @@ def test_how_probable_actions_were_changes_what_is_learned(kind):
     np.testing.assert_allclose(same[loss], half[loss], rtol=1e-4)  # ρ̄ = 1 cuts off what is above 1
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("parameters", ["shared", "independent"])
 @pytest.mark.parametrize("optimiser", ["adam", "rmsprop"])
 def test_a3cs_halves_make_a2cs_update(parameters, optimiser):
@@ -85,6 +86,7 @@ def test_a3c_applies_old_gradients_to_new_parameters():
     assert_close(after.optimiser, state, 1e-6)
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a3c_with_one_worker_is_a2c_to_the_last_bit_and_with_more_nothing_is_lost(workers):
     """Oracle: A2C's updates on the rollouts of the same sampler, one after the other. More workers apply as many

@@ -65,7 +65,7 @@ def greedy(policy, side, agents):
     return np.asarray(policy.act(seen).action)[:, 0]
 
 
-@pytest.mark.learns
+@pytest.mark.optimised
 @pytest.mark.parametrize(("kind", "parameters"), [(DDPG, "shared"), (TD3, "independent"), (SAC, "shared")])
 def test_everybody_finds_the_best_action_of_a_one_shot_game(kind, parameters):
     """The best action is 1 ± 0.6 in a box from −1 to 3."""
@@ -76,7 +76,7 @@ def test_everybody_finds_the_best_action_of_a_one_shot_game(kind, parameters):
         np.testing.assert_allclose(greedy(policy, side, 2), 1 + 0.6 * side, atol=0.15)
 
 
-@pytest.mark.learns
+@pytest.mark.optimised
 def test_maddpg_shares_a_sum_between_agents_of_their_own():
     """All are paid for the sum of their actions only, so that each must fit the others."""
     program, state, _ = trained(MADDPG(**QUICK), Pull(3, together=True), 8_000)
@@ -84,7 +84,7 @@ def test_maddpg_shares_a_sum_between_agents_of_their_own():
         assert abs(greedy(program.policies(state)["pullers"], side, 3).sum() - 1 - 0.6 * side) < 0.2
 
 
-@pytest.mark.learns
+@pytest.mark.optimised
 @pytest.mark.parametrize("kind", [DDPG, MADDPG])
 def test_discrete_actions_are_learned_by_straight_through_samples(kind):
     program, state, _ = trained(kind(**QUICK), Drift(agents=2, horizon=4, masked=True, out=False), 16_000)
@@ -242,7 +242,7 @@ def test_an_ensembles_member_plays_a_whole_episode_and_learns_from_it_alone():
     np.testing.assert_array_equal(moved, np.tile([False, False, True], (2, 1)))
 
 
-@pytest.mark.learns
+@pytest.mark.optimised
 def test_inferred_policies_come_to_match_the_true_ones_and_serve_as_well():
     """Coordination pays both 1 on the diagonal: either choice will do, if the other is known."""
     env = ludus.make("matrix/coordination")

@@ -129,7 +129,7 @@ def decided_share(game, play):
     return 1 - low
 
 
-@pytest.mark.learns
+@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [1, 2])
 def test_nash_q_finds_the_equilibrium_values_of_the_grid_games(which):

@@ -74,7 +74,7 @@ def two_step_return(model):
     return [7.0, float(np.array([[0, 1], [1, 8]])[row, column])][a]
 
 
-@pytest.mark.learns
+@pytest.mark.optimised
 def test_two_step_game_qmix_finds_8_and_vdn_cannot():
     """Rashid et al. 2018, at ε = 1."""
     env = ludus.make("matrix/two_step")
@@ -91,7 +91,7 @@ def test_two_step_game_qmix_finds_8_and_vdn_cannot():
         np.testing.assert_allclose(joint_values(models(state, k), 1), 7, atol=0.3)
 
 
-@pytest.mark.learns
+@pytest.mark.optimised
 @pytest.mark.parametrize("kind", [VDN, QMIX])
 def test_climbing_is_beyond_sums_and_monotone_mixers(kind):
     """The negative control: fitted on uniform data, both prefer the safe corner (c, c), which pays 5."""

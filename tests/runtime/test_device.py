@@ -37,6 +37,7 @@ def run(program, calls, seed=0):
     return states, reports
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", METHODS)
 def test_environments_on_two_devices_learn_what_they_learn_on_one(name, monkeypatch):
     """Oracle: the same program on one device. The first iteration's experience is the same to the last bit; afterwards

@@ -28,6 +28,7 @@ def done_sets(envs):
     yield from (random.random(envs) < share for share in (0.1, 0.5, 0.9))
 
 
+@pytest.mark.optimised
 def test_the_result_is_that_of_resetting_all_and_choosing(block):
     """Oracle: every environment reset, and the done ones selected; equal to the last bit, random keys included."""
     envs, keys, running, reset = block

@@ -139,6 +139,7 @@ def test_an_environments_trajectory_depends_on_its_own_key_alone():
         assert_same(pick(few), jax.tree.map(lambda x: x[:, :2], pick(first)))
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize("where", ["reward", "observation"])
 def test_skipping_cuts_the_episode_that_is_not_finite_and_no_other(where):
     """Oracle: the rollout without NaN: the same everywhere else; at the cut nobody acts, so nothing learns of it."""
