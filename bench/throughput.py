@@ -12,6 +12,7 @@ Also prints the floating-point rate that training reaches, as a share of what a 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -56,16 +57,17 @@ def run(script: Path, *arguments: str) -> dict[str, Any]:
     return result
 
 
-def peak_gflops() -> float:
-    """What a (12288 × 64)·(64 × 64) matrix product reaches on all cores of this machine."""
+def peak_gflops(rows: int, inner: int, outer: int) -> float:
+    """What a (rows × inner)·(inner × outer) matrix product reaches on all cores of this machine."""
     code = (
         "import jax,time,jax.numpy as jnp\n"
-        "a=jnp.ones((12288,64));b=jnp.ones((64,64));f=jax.jit(lambda a,b:a@b);f(a,b).block_until_ready()\n"
+        f"a=jnp.ones(({rows},{inner}));b=jnp.ones(({inner},{outer}))\n"
+        "f=jax.jit(lambda a,b:a@b);f(a,b).block_until_ready()\n"
         "best=0\n"
         "for _ in range(5):\n"
         "  t=time.perf_counter()\n"
         "  for _ in range(200): r=f(a,b)\n"
-        "  r.block_until_ready();best=max(best,200*2*12288*64*64/(time.perf_counter()-t))\n"
+        f"  r.block_until_ready();best=max(best,400*{rows * inner * outer}/(time.perf_counter()-t))\n"
         "print(best/1e9)"
     )
     return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
@@ -73,11 +75,14 @@ def peak_gflops() -> float:
 
 def flops_per_step(variant: str) -> float:
     """Matrix-product operations per environment step of PPO: acting, values, and 4 epochs forward and back."""
-    if variant != "ippo_ff":
-        return float("nan")
-    layers = lambda out: 18 * 64 + 64 * 64 + 64 * out
-    actor, critic = 2 * layers(5), 2 * layers(1)
-    return 3 * (actor + critic + 4 * 3 * (actor + critic))
+    layers = lambda *widths: 2 * sum(a * b for a, b in itertools.pairwise(widths))
+    gru = 2 * 2 * 128 * 3 * 128  # both products of a GRU of 128 units
+    forward = {
+        "ippo_ff": layers(18, 64, 64, 5) + layers(18, 64, 64, 1),
+        "ippo_rnn": layers(18, 128) + gru + layers(128, 128, 5) + layers(128, 128, 1),  # shared up to memory
+        "mappo_rnn": layers(18, 128) + gru + layers(128, 128, 5) + layers(54, 128) + gru + layers(128, 128, 1),
+    }
+    return 3 * (1 + 4 * 3) * forward[variant] if variant in forward else float("nan")
 
 
 def main() -> None:
@@ -87,12 +92,15 @@ def main() -> None:
     parser.add_argument("--checkout")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    peak, rows = peak_gflops(), []
-    print(f"{date.today()}, Python {platform.python_version()}, matrix-product peak {peak:.0f} GFLOP/s")
+    peaks, rows = {"ff": peak_gflops(12288, 64, 64), "rnn": peak_gflops(1536, 128, 384)}, []
+    said = ", ".join(f"{name} {peak:.0f}" for name, peak in peaks.items())
+    print(
+        f"{date.today()}, Python {platform.python_version()}, GFLOP/s of matrix products of the networks' sizes: {said}"
+    )
     chosen = given.only or [*TASKS, *(VALUE_TASKS if given.checkout else ["dqn_cartpole"])]
     for name in chosen:
         if name in VALUE_TASKS:
-            rows.append(summarise(name, name, value_pairs(name, given.pairs, given.checkout), peak))
+            rows.append(summarise(name, name, value_pairs(name, given.pairs, given.checkout), peaks["rnn"]))
             print(json.dumps(rows[-1]), flush=True)
             continue
         variant, envs, peer_updates, own_updates, seeds = TASKS[name]
@@ -104,7 +112,7 @@ def main() -> None:
             own = run(HERE / "ludus_ppo.py", *common, "--updates", str(own_updates))
             pairs.append((own, peer))
             time.sleep(0.5)
-        row = summarise(name, variant, pairs, peak)
+        row = summarise(name, variant, pairs, peaks["ff" if variant == "ippo_ff" else "rnn"])
         if seeds > 1:  # single runs of the same system, for comparison with several in one program
             alone = ["--variant", variant, "--num-envs", str(envs), "--updates", "300"]
             single = [run(HERE / "ludus_ppo.py", *alone) for _ in range(given.pairs)]
@@ -112,7 +120,7 @@ def main() -> None:
         rows.append(row)
         print(json.dumps(row), flush=True)
     if given.out:
-        given.out.write_text(json.dumps({"date": str(date.today()), "peak_gflops": peak, "rows": rows}, indent=1))
+        given.out.write_text(json.dumps({"date": str(date.today()), "peak_gflops": peaks, "rows": rows}, indent=1))
 
 
 def value_pairs(name: str, pairs: int, checkout: str | None) -> list[tuple[dict[str, Any], dict[str, Any]]]:

@@ -184,6 +184,7 @@ def test_gradients_do_not_depend_on_the_size_of_chunks(method, size, monkeypatch
     assert rollout.groups["walkers"].log_prob.size <= batches.CHUNK
     whole, metrics = update_of(method)(learner, rollout)
     monkeypatch.setattr(batches, "CHUNK", size)
+    monkeypatch.setattr(batches, "SEQUENCE_CHUNK", size)
     in_chunks, same_metrics = jax.jit(lambda g, r: method.update(g, r, key=KEY))(learner, rollout)
     assert_close(group_of(in_chunks), group_of(whole), 1e-5)
     assert_close(same_metrics, metrics, 1e-5)

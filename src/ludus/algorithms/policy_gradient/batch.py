@@ -16,7 +16,9 @@ from ludus.algorithms.view import Glimpse
 from ludus.core.policy import Memory
 from ludus.core.sharding import shard_index
 
-CHUNK = 512  # rows of a network whose activations stay in a host core's cache, by measurement
+# Rows of a network whose activations stay in a host core's cache, by measurement.
+CHUNK = 512
+SEQUENCE_CHUNK = 768  # with memory: smaller pieces make products too thin
 
 
 class Batch(eqx.Module):
@@ -65,8 +67,8 @@ class Batch(eqx.Module):
         if jax.default_backend() != "cpu":
             return index[None]
         count = index.shape[0]
-        rows = (self.log_prob[:, 0] if self.recurrent else self.log_prob[0]).size
-        chunks = next(c for c in range(1, count + 1) if count % c == 0 and (count // c * rows <= CHUNK or c == count))
+        rows, most = (self.log_prob[:, 0].size, SEQUENCE_CHUNK) if self.recurrent else (self.log_prob[0].size, CHUNK)
+        chunks = next(c for c in range(1, count + 1) if count % c == 0 and (count // c * rows <= most or c == count))
         return index.reshape(chunks, -1)
 
     def take(self, index: Int[Array, " index"]) -> Batch:
