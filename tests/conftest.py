@@ -17,10 +17,10 @@ if os.environ.get("LUDUS_CHECK_SHAPES", "1") != "0":
     )  # before anything imports ludus
 
 # Most of a test's time is compilation, and small programs run as fast without all that it could do. An option that a
-# release does not know ends the process, so the last one is for those that are known to know it; with it, one and the
+# release does not know ends the process, so the last one is for the release that it was tried on; with it, one and the
 # same computation may differ in the last bit from program to program, so tests of that are marked `optimised`.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-if jax.__version_info__[:2] <= (0, 10):
+if jax.__version_info__[:2] == (0, 10):
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 if os.environ.get("LUDUS_TEST_OPTIMISED", "0") == "0":
     os.environ.setdefault("XLA_FLAGS", QUICK)

@@ -19,8 +19,8 @@ class PPO(ActorCritic):
     clip: float = 0.2
     """ε: how far the probability ratio may move a step's objective from 1."""
     clip_values: bool = True
-    """Also clip the value's change by ε, and take the worse of both losses. Where returns are much larger than 1, leave
-    it or normalise values: they move by ε an update at most."""
+    """Also clip the value's change by ε, and take the worse of both losses. Where returns are much larger than 1,
+    switch it off or normalise values: they move by ε an update at most."""
     epochs: int = 4
     """Passes over each rollout."""
     minibatches: int = 4

@@ -132,6 +132,7 @@ class RayProgram(OneSeed):
             against=None if against is None else (on_host(against.frozen), on_host(_first(against.matches))),
         )
         self.crew.begin()
+        self._told = 0.0
         self._run = f"{self.spec.name}-{uuid.uuid4().hex[:6]}"
         return self._call
 
