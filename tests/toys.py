@@ -230,7 +230,8 @@ def play(algorithm: Any, env: Any, envs: int = 6, seed: int = 0) -> tuple[Learne
 
     @jax.jit
     def advance(learner: Learner, actors: Actors) -> tuple[Actors, Rollout]:
-        return collect(env, algorithm.policy(learner), actors, algorithm.rollout_length)[:2]
+        keep = getattr(algorithm, "wants_memories", False)
+        return collect(env, algorithm.policy(learner), actors, algorithm.rollout_length, keep_memories=keep)[:2]
 
     learner, actors = start(key)
     actors, _ = advance(learner, actors)

@@ -297,3 +297,24 @@ def test_what_cannot_be_learned_is_refused_with_what_would_fit(words):
 def test_what_can_be_learned_is_not_refused():
     for env, method in GAMES.values():
         assert method.check(env.spec, 6) is None
+
+
+@pytest.mark.parametrize("method", [SHARED_GRU, ALONE_GRU], ids=["shared", "independent"])
+@pytest.mark.parametrize("env", [DRIFT, TURNS_CUT], ids=["at once", "in turns"])
+def test_memories_that_were_kept_give_the_values_of_a_second_pass(env, method):
+    """Oracle: the pass over all steps that the critic makes where memories were not kept."""
+    method = replace(method, share_torso=True)
+    learner, rollout = play(method, env)
+    (group,) = rollout.groups.values()
+    assert jax.tree.leaves(group.memories)
+    forgotten = Rollout(
+        **{
+            **vars(rollout),
+            "groups": {name: GroupRollout(**{**vars(g), "memories": ()}) for name, g in rollout.groups.items()},
+        }
+    )
+    assert_close(updated(method, learner, rollout), updated(method, learner, forgotten), 2e-5)
+    wrong = GroupRollout(**{**vars(group), "memories": group.memories + 1.0})
+    spoiled = Rollout(**{**vars(rollout), "groups": dict.fromkeys(rollout.groups, wrong)})
+    with pytest.raises(AssertionError):  # what is kept is what is read
+        assert_close(updated(method, learner, spoiled), updated(method, learner, forgotten), 2e-5)

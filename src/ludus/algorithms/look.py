@@ -17,18 +17,30 @@ from ludus.networks.torso import Torso
 
 
 def unroll(
-    torso: Torso, own: View, rollout: Rollout, memory: Memory, see: Callable[[Glimpse], Array]
+    torso: Torso,
+    own: View,
+    rollout: Rollout,
+    memory: Memory,
+    see: Callable[[Glimpse], Array],
+    *,
+    memories: Memory = (),
 ) -> tuple[Everywhere, Memory]:
     """A torso's cores of what `see` takes of every glimpse, and its memory after the last step.
 
-    At true last moments memory is that of the step before.
+    At true last moments memory is that of the step before. `memories` after every step, if they are known already,
+    save the pass over all steps: with memory, a torso's core is its memory after the step.
     """
-    core, memories = torso.unroll_core(see(own.now), memory, rollout.start, own.now.seat, own.now.acting)
+    of_mover = lambda glimpse, memory: (
+        memory if glimpse.seat is None else jnp.take_along_axis(memory, glimpse.seat[..., None], axis=-2)
+    )
+    if jax.tree.leaves(memories):
+        core = of_mover(own.now, memories)
+    else:
+        core, memories = torso.unroll_core(see(own.now), memory, rollout.start, own.now.seat, own.now.acting)
     final = jax.tree.map(lambda m: m[-1], memories)
 
     def at(glimpse: Glimpse, memory: Memory) -> Array:
-        if (seat := glimpse.seat) is not None:
-            memory = jax.tree.map(lambda m: jnp.take_along_axis(m, seat[..., None], axis=-2), memory)
+        memory = jax.tree.map(lambda m: of_mover(glimpse, m), memory)
         return torso.step_core(see(glimpse), memory, glimpse.seat)[0]
 
     last = None

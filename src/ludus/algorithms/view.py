@@ -70,6 +70,7 @@ class View(eqx.Module):
     log_prob: Float[Array, "time env slot"]
     reward: Float[Array, "time env agent"]
     memory: Memory
+    memories: Memory  # after every step: [time, env, agent, ...]; () where not kept
 
     def split(self) -> View:
         """A view for each agent, stacked: every agent is a group of one."""
@@ -97,6 +98,7 @@ class View(eqx.Module):
             log_prob=by_slot(self.log_prob, 2),
             reward=by_agent(self.reward, 2),
             memory=jax.tree.map(lambda m: by_agent(m, 1), self.memory),
+            memories=jax.tree.map(lambda m: by_agent(m, 2), self.memories),
         )
 
 
@@ -119,6 +121,7 @@ def view(rollout: Rollout, spec: GameSpec, group: GroupSpec, critic: Literal["lo
         log_prob=own.log_prob,
         reward=own.reward,
         memory=own.memory,
+        memories=own.memories,
     )
 
 

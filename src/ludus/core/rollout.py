@@ -32,6 +32,7 @@ class GroupRollout(eqx.Module):
     next: Moment  # after the last step: [env, ...]
     last: Moment | None  # the true last moments of truncated episodes: [row, env, ...]
     extras: dict[str, Shaped[Array, "time env slot ..."]] = eqx.field(default_factory=dict)  # what else was decided
+    memories: Memory = ()  # the policy's, after every step: [time, env, agent, ...]; () where not kept
 
 
 class Rollout(eqx.Module):

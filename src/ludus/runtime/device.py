@@ -223,6 +223,7 @@ class Program(Schedule):
             self.algorithm.rollout_length,
             progress=progress,
             skip=self.on_nan == "skip",
+            keep_memories=getattr(self.algorithm, "wants_memories", False),
         )
         algorithm: Any = self.algorithm
         if against is not None and against.matches.settings:

@@ -52,7 +52,7 @@ class _Record(eqx.Module):
 
     step: TimeStep  # before the step
     start: Array
-    decisions: dict[str, Decision]  # without memory
+    decisions: dict[str, Decision]  # with the learner's memory, where it is kept
     mine: dict[str, Array] | None  # which agents the learner plays; None: all
     reward: dict[str, Array]
     terminated: Array
@@ -92,9 +92,18 @@ def init_actors(env: Environment, policies: Policies, key: Key[Array, " env"]) -
 
 
 def play_step(
-    env: Environment, policies: Policies, actors: Actors, last: _Last | None, time: Array, *, explore: bool, skip: bool
+    env: Environment,
+    policies: Policies,
+    actors: Actors,
+    last: _Last | None,
+    time: Array,
+    *,
+    explore: bool,
+    skip: bool,
+    keep: bool,
 ) -> tuple[Actors, _Last | None, _Record, Episodes]:
-    """Step every environment once, with auto-reset. `skip` cuts episodes whose reward or observation is not finite."""
+    """Step every environment once, with auto-reset. `skip` cuts episodes whose reward or observation is not finite;
+    `keep` records the memory after the step."""
     groups, cast = env.spec.groups, players(policies)
     keys = jax.vmap(lambda k: jax.random.split(k, 3 + len(groups)))(actors.key)
     begin = actors.start
@@ -118,7 +127,10 @@ def play_step(
     record = _Record(
         step=actors.step,
         start=begin,
-        decisions={name: Decision(d.action, d.log_prob, (), d.extras) for name, d in decisions.items()},
+        decisions={
+            name: Decision(d.action, d.log_prob, cast.own_memory(d.memory) if keep else (), d.extras)
+            for name, d in decisions.items()
+        },
         mine=None if pairing is None else {g.name: cast.mine(g, pairing) for g in groups},  # type: ignore[misc]
         reward=step.reward,
         terminated=step.terminated,
@@ -222,13 +234,19 @@ def collect(
     progress: Float[Array, ""] | float = 0.0,
     explore: bool = True,
     skip: bool = False,
+    keep_memories: bool = False,
 ) -> tuple[Actors, Rollout, Episodes]:
-    """Play `length` steps in every environment; the experience, and sums over the episodes that ended."""
+    """Play `length` steps in every environment; the experience, and sums over the episodes that ended.
+
+    `keep_memories` where who learns from it is who plays, so that memories are still those of its parameters.
+    """
     cast = players(policies)
     memory = {name: cast.own_memory(m) for name, m in actors.memory.items()}
 
     def scan_step(carry: tuple[Actors, Any], time: Array) -> tuple[tuple[Actors, Any], tuple[_Record, Episodes]]:
-        actors, last, record, episodes = play_step(env, policies, *carry, time, explore=explore, skip=skip)
+        actors, last, record, episodes = play_step(
+            env, policies, *carry, time, explore=explore, skip=skip, keep=keep_memories
+        )
         return (actors, last), (record, episodes)
 
     last = _empty_last(env, actors.step, length)
@@ -252,6 +270,7 @@ def collect(
             next=_moment(actors.step, g.name, after),
             last=None if last is None else _moment(last.step, g.name, _at_last(ours, last.time)),
             extras=decision.extras,
+            memories=decision.memory,
         )
     rollout = Rollout(
         groups=groups,

@@ -79,7 +79,9 @@ class Models(eqx.Module):
         """Values of all steps, of what follows, and of true last moments; and the critic's memory at the end."""
         torso, memory = (self.policy.torso, own.memory) if self.critic is None else (self.critic, critic_memory)
         see = lambda g: g.observation if self.critic is None else g.critic_input
-        cores, final = unroll(torso, own, rollout, memory, see)
+        cores, final = unroll(
+            torso, own, rollout, memory, see, memories=() if self.critic is not None else own.memories
+        )
         return cores.map(self._value), critic_memory if self.critic is None else final
 
 
