@@ -18,8 +18,15 @@ from typing import Any
 import numpy as np
 
 import ludus
+from ludus.experiment.api import run_config
+from ludus.experiment.config import resolve
+from ludus.runtime.setup import configure
 
 EPISODES = 512
+# Presets with something changed, by a name of their own.
+CHANGED: dict[str, tuple[str, dict[str, Any]]] = {
+    "ppo-without-memory": ("ppo", {"algorithm": {"network": {"memory": "none"}}}),
+}
 # algorithm, environment, what must hold of the mean over seeds
 TASKS: list[tuple[str, str, str]] = [
     ("ppo", "gym/CartPole-v1", "return >= 475"),
@@ -30,7 +37,8 @@ TASKS: list[tuple[str, str, str]] = [
     ("mappo", "mpe/simple_spread", "no worse than JaxMARL"),
     ("mappo", "mpe/simple_speaker_listener", ""),
     ("ppo", "mpe/simple_tag", ""),
-    ("ppo", "switch_riddle", ""),
+    ("ppo", "switch_riddle", "more than without memory"),
+    ("ppo-without-memory", "switch_riddle", ""),
     ("ppo", "pgx/tic_tac_toe", "non-loss >= 0.98"),
     ("ppo", "pgx/connect_four", "non-loss >= 0.95"),
     ("ppo", "overcooked/cramped_room", ""),
@@ -53,6 +61,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
+    configure()
     for algorithm, environment, claim in TASKS:
         if given.only and environment not in given.only and f"{algorithm}:{environment}" not in given.only:
             continue
@@ -67,7 +76,9 @@ def measure(algorithm: str, environment: str, claim: str, seeds: int) -> dict[st
     """Train the preset and evaluate every seed, alone or against random play where seats are rivals."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
-        run = ludus.train(algorithm, environment, seeds=seeds, run_dir=Path(directory) / "run")
+        name, flags = CHANGED.get(algorithm, (algorithm, {}))
+        config, _ = resolve(name, environment, flags={**flags, "settings": {"seeds": seeds}})
+        run = run_config(config, Path(directory) / "run", None)
         seconds = time.monotonic() - begin
         spec = ludus.make(environment, **run.config.options).spec
         against = "random" if any(group.rivals for group in spec.groups) else None

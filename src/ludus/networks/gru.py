@@ -91,7 +91,8 @@ def _cell(x: Gates, h: Array, recurrent: Array, bias: Array) -> tuple[Array, tup
 
 @jax.custom_vjp
 def _unroll(x: Array, shift: Array, h: Array, kept: Array, recurrent: Array, bias: Array) -> Array:
-    """Unroll over `x` `[time, batch, gates]`, products of inputs and weights whose bias is `shift`; `kept` is 0 where memory is cleared first."""
+    """Unroll over `x` `[time, batch, gates]`, products of inputs and weights whose bias is `shift`; `kept` is 0 where
+    memory is cleared first."""
 
     def forward(h: Array, step: tuple[Gates, Array]) -> tuple[Array, Array]:
         x_t, kept_t = step
