@@ -25,8 +25,8 @@ from ludus.algorithms.value.vdn import VDN
 from ludus.core.errors import NotFiniteError, UsageError
 from ludus.core.game import Environment, GameSpec, GroupSpec, TimeStep
 from ludus.core.spaces import Box, Discrete
-from ludus.envs.registry import make, register
-from ludus.experiment.api import evaluate, load, load_policy, resume, train
+from ludus.envs.registry import register
+from ludus.experiment.api import evaluate, load, load_policy, make, resume, train
 from ludus.experiment.league import league, open_league
 from ludus.experiment.solve import solve
 from ludus.experiment.train import Run

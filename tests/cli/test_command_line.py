@@ -456,3 +456,59 @@ def test_render_draws_an_svg(ludus, board_run):
 def test_render_refuses_what_cannot_be_drawn(ludus, run, board_run):
     ludus("render", run).refuses("cannot be drawn")
     ludus("render", board_run, "--out", "episode.gif").refuses(".svg")
+
+
+@pytest.mark.parametrize("line", ["ludus train ppo mpe/simple_spread", "ludus league psro pgx/tic_tac_toe"])
+def test_every_core_is_a_device_though_suites_use_jax_when_imported(line):
+    """Suites are asked for their options before flags are read; by then JAX must have been told of the cores."""
+    check = "import jax; assert len(jax.devices()) == 2, jax.devices()"
+    code = f"from ludus.cli.main import main; main({[*line.split()[1:], '--dry-run', '--json']!r}); {check}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"LUDUS_HOST_DEVICES": "2", "XLA_FLAGS": ""},
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    if "train" in line:
+        assert json.loads(done.stdout)["devices"] == 2
+
+
+def test_a_run_says_on_how_many_devices_it_is_resumed(run):
+    assert "devices = 2" in (Path(run) / "config.toml").read_text()
+
+
+def test_playing_against_somebody_where_there_is_one_team_only_is_refused(ludus, spread_run):
+    ludus("evaluate", spread_run, "--against", "random").refuses("one team only")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--seed", "-1"], "seed must be between 0 and 4294967295, not -1"),
+        (["--seed", "5000000000"], "not 5000000000"),
+        (["--env.max-steps", "-5"], "they need at least 1"),
+        (["--env.num-agents", "0"], "it needs at least 1"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_before_anything_runs(ludus, flags, said):
+    ludus("train", "ppo", "mpe/simple_spread", "--dry-run", *flags).refuses(said)
+
+
+def test_a_tracker_that_is_misspelt_leaves_no_run_behind(ludus, tmp_path, monkeypatch):
+    monkeypatch.setenv("LUDUS_TRACK", "tensorbord")
+    ludus("train", "ppo", RPS, *TINY, "--run-dir", str(tmp_path / "run")).refuses("did you mean 'tensorboard'?")
+    assert not (tmp_path / "run").exists()
+
+
+def test_tensorboard_hears_of_training_and_of_evaluations(ludus, tmp_path, monkeypatch):
+    """Oracle: TensorBoard's own reader."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    monkeypatch.setenv("LUDUS_TRACK", "tensorboard")
+    assert ludus("train", "ppo", RPS, *TINY, "--run-dir", str(tmp_path / "run"), "--quiet").code == 0
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    board.Reload()
+    tags = {tag for kind in board.Tags().values() if isinstance(kind, list) for tag in kind}
+    assert any("entropy" in tag for tag in tags) and any("evaluation" in tag for tag in tags), tags

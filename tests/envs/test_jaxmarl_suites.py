@@ -366,6 +366,17 @@ def test_hanabi_shows_one_mover_and_its_own_row():
     assert set(movers) == {0, 1, 2}
 
 
+def test_hanabi_state_holds_all_hands_the_movers_first():
+    """Oracle: the suite's hands; and the mover's own observation, which begins with the others' cards."""
+    for moment in played("hanabi"):
+        if moment.seen.done:
+            continue
+        hands = np.asarray(moment.shown.state).reshape(3, -1)
+        seen = np.asarray(moment.shown.observation["players"][0])[: hands[1:].size]
+        np.testing.assert_array_equal(seen, hands[1:].reshape(-1))
+        assert hands[0].sum() == hands[1].sum() or hands.sum() < 15, "everybody holds as many cards until the deck ends"
+
+
 def test_hanabi_seats_are_shuffled_when_asked():
     openers = {int(game("hanabi").reset(jax.random.key(seed))[1].seat["players"][0]) for seed in range(12)}
     assert openers == {0, 1, 2}

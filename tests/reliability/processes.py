@@ -67,10 +67,10 @@ def wait_until(process: subprocess.Popen[str], true: Callable[[], bool], within:
         time.sleep(0.005)
 
 
-def struck(number: signal.Signals, row: int, *arguments: str, cwd: Path) -> tuple[int, str, str]:
+def struck(number: signal.Signals, row: int, *arguments: str, cwd: Path, **environment: str) -> tuple[int, str, str]:
     """Run `ludus ARGUMENTS`, which gets a signal just after the metrics of call `row` were written."""
     program = (sys.executable, str(HERE / "struck.py"), number.name, str(row))
-    return finish(start(*arguments, cwd=cwd, program=program))
+    return finish(start(*arguments, cwd=cwd, program=program, **environment))
 
 
 def stop(process: subprocess.Popen[str]) -> None:

@@ -64,7 +64,25 @@ def test_with_no_good_checkpoint_resume_refuses_and_touches_nothing(run, capsys)
     assert main(["resume", str(path), "--quiet"]) == 2
     assert everything(path) == before
     err = capsys.readouterr().err
-    assert is_one_sentence(err) and str(path) in err and "all 3 checkpoints are damaged" in err
+    assert is_one_sentence(err) and str(path) in err and "none of the 3 there can be read" in err
+
+
+def test_checkpoints_that_are_gone_are_missed_and_nothing_is_begun_anew(run, capsys):
+    path, checkpoints = run
+    for file in checkpoints:
+        file.unlink()
+    before = everything(path)
+    assert main(["resume", str(path)]) == 2
+    assert everything(path) == before
+    err = capsys.readouterr().err
+    assert is_one_sentence(err) and "holds no checkpoint" in err and "nothing was changed" in err
+
+
+def test_damage_is_said_even_quietly(run, capsys):
+    path, checkpoints = run
+    checkpoints[-1].write_bytes(flip(checkpoints[-1].read_bytes()))
+    assert main(["resume", str(path), "--quiet"]) == 0
+    assert f"{checkpoints[-1]} is damaged" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_shape_is_refused_not_trained_on(run, capsys):

@@ -10,7 +10,7 @@ import pytest
 from processes import STEPS_PER_CALL, TINY, finish, ludus, newest, results, rows, start, stop, struck, wait_until
 
 NETWORKS = {
-    "feed-forward": [],
+    "feed-forward": ["--num-envs", "8", "--rollout-length", "16"],
     "recurrent": ["--network.memory", "gru", "--network.memory-size", "8", "--rollout-length", "16", "--num-envs", "8"],
 }
 CALLS = 10
@@ -26,10 +26,12 @@ CLIMBING = [
 
 @pytest.mark.parametrize("network", [pytest.param("feed-forward", marks=pytest.mark.slow), "recurrent"])
 def test_resume_after_kill_is_bitwise(tmp_path, network):
-    command = [*SPREAD, *NETWORKS[network]]
-    code, _, err = ludus(*command, "--run-dir", "whole", cwd=tmp_path)
+    """Both begin on two devices, and whoever resumes finds a machine that would take one."""
+    command, two = [*SPREAD, *NETWORKS[network]], {"LUDUS_HOST_DEVICES": "2"}
+    code, _, err = ludus(*command, "--run-dir", "whole", cwd=tmp_path, **two)
     assert code == 0, err
-    code, _, err = struck(signal.SIGKILL, CALLS // 2 + 1, *command, "--run-dir", "killed", cwd=tmp_path)
+    assert "devices = 2" in (tmp_path / "whole" / "config.toml").read_text()
+    code, _, err = struck(signal.SIGKILL, CALLS // 2 + 1, *command, "--run-dir", "killed", cwd=tmp_path, **two)
     assert code == -signal.SIGKILL, err
     assert newest(tmp_path / "killed") == CALLS // 2 and len(rows(tmp_path / "killed")) == CALLS // 2 + 1
     code, _, err = ludus("resume", "killed", cwd=tmp_path)

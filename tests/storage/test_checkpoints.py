@@ -68,9 +68,9 @@ def test_if_all_are_damaged_nothing_is_loaded_and_nothing_is_touched(saved):
         damage(path)
     before = {path: path.read_bytes() for path in saved.directory.iterdir()}
     heard = []
-    with pytest.raises(UsageError, match=r"all 3 checkpoints are damaged.*nothing was changed"):
+    with pytest.raises(UsageError, match=r"none of the 3 there can be read.*nothing was changed"):
         saved.load(state(0), heard.append)
-    assert len(heard) == 3
+    assert not heard, "one sentence says it all"
     assert {path: path.read_bytes() for path in saved.directory.iterdir()} == before
 
 

@@ -71,6 +71,7 @@ def _run(preset: str, environment: str, rest: list[str]) -> int:
     from ludus.experiment.league_config import LeagueConfig, resolve_league
     from ludus.runtime.setup import configure
 
+    configure()  # before suites are imported: they use JAX at once, which then keeps the devices it has
     check_name(environment)  # a wrong name is refused before flags are looked at
     oracle, file = value_of(rest, "--oracle"), value_of(rest, "--config")
     base = resolve_league(preset, environment, oracle=oracle, file=None if file is None else Path(file))
@@ -81,7 +82,6 @@ def _run(preset: str, environment: str, rest: list[str]) -> int:
     tables = {k: checked[k] for k in ("algorithm", "environment", "settings")}
     resolve_league(preset, environment, oracle=checked["algorithm"]["name"], changes=tables)  # refuses what cannot be
     given: Any = asked.command
-    configure()
     if given.dry_run:
         run = LeagueRun(config)
         members = [f"{m.name} ({m.kind}, plays {m.role})" for m in run.plan.members]

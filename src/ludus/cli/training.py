@@ -21,8 +21,8 @@ def train(arguments: list[str]) -> int:
     from ludus.experiment.console import display
     from ludus.runtime.setup import configure
 
+    configure()  # before suites are imported: they use JAX at once, which then keeps the devices it has
     given = parse_train(arguments)
-    configure()
     if given.dry_run:
         return _dry_run(given)
     with prints_to_stderr():

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import equinox as eqx
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
+from ludus.core.errors import UsageError
 from ludus.core.spaces import Box, Space
 
 RewardKind = Literal["common", "zero-sum", "general-sum"]
@@ -57,6 +58,13 @@ class GameSpec:
         names = [group.name for group in self.groups]
         if len(set(names)) != len(names):
             raise ValueError(f"group names of {self.name} repeat: {names}")
+        if not self.groups:
+            raise UsageError(f"{self.name} has no agents like this; it needs at least 1")
+        for group in self.groups:
+            if group.size < 1:
+                raise UsageError(f"{self.name} has {group.size} agents in group '{group.name}'; it needs at least 1")
+        if self.horizon is not None and self.horizon < 1:
+            raise UsageError(f"episodes of {self.name} take {self.horizon} steps; they need at least 1")
 
     @property
     def teams(self) -> tuple[str, ...]:

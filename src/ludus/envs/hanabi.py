@@ -1,6 +1,7 @@
 """Hanabi (Bard et al. 2020) as JaxMARL implements it: players take turns and are paid together.
 
-A time step carries the mover's row only. The suite's last action, to wait, is kept and is never legal for the mover.
+A time step carries the mover's row only. The state for central critics is what that row hides or nearly so: all hands,
+the mover's first. The suite's last action, to wait, is kept and is never legal for the mover.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from jaxtyping import Array, Key
 
 from ludus.core.errors import UsageError
 from ludus.core.game import GameSpec, TimeStep
+from ludus.core.spaces import Box
 from ludus.envs.jaxmarl_common import group, no_reward, stack, stack_rewards
 
 NAMES = ("",)
@@ -41,7 +43,16 @@ class Hanabi:
         # after which everyone has one more turn.
         horizon = 2 * undealt - 1 + suite.max_info_tokens + suite.num_agents
         groups = tuple(m.spec for m in self.members)
-        self.spec = GameSpec("hanabi", groups, "common", turns="sequential", symmetric=True, horizon=horizon)
+        cards = suite.num_agents * suite.hand_size * suite.num_colors * suite.num_ranks
+        self.spec = GameSpec(
+            "hanabi",
+            groups,
+            "common",
+            turns="sequential",
+            state=Box((cards,), 0.0, 1.0),
+            symmetric=True,
+            horizon=horizon,
+        )
 
     @staticmethod
     def _mover(state: Any) -> Array:
@@ -52,6 +63,7 @@ class Hanabi:
         mover = self._mover(state)
         views = stack(observation, self.members)
         legal = stack(self.suite.get_legal_moves(state), self.members)
+        hands = jnp.roll(state.player_hands, -jnp.argmax(state.cur_player_idx), axis=0)
         return TimeStep(
             observation={name: rows[mover][None] for name, rows in views.items()},
             legal={name: rows[mover][None].astype(bool) for name, rows in legal.items()},
@@ -59,6 +71,7 @@ class Hanabi:
             reward=reward,
             terminated=done,
             truncated=jnp.asarray(False),
+            state=hands.reshape(-1).astype(jnp.float32),
             seat={"players": mover[None]},
         )
 

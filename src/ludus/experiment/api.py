@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ludus.core.errors import UsageError
 from ludus.core.game import GameSpec
-from ludus.envs.registry import make
-from ludus.experiment.config import Config, Settings, merge, resolve
+from ludus.envs import registry
+from ludus.experiment.config import Config, Settings, merge, read_toml, resolve
 from ludus.experiment.console import Display, Quiet
 from ludus.experiment.evaluate import Evaluation, Match, random_policies
 from ludus.experiment.interrupt import Interrupt, Interrupted
 from ludus.experiment.run_directory import EVALUATIONS, METRICS, RunDirectory
+from ludus.experiment.tracking import check_trackers
 from ludus.experiment.train import Run, Trainer
 from ludus.networks.acting import Acts
 from ludus.networks.build import build
-from ludus.runtime.setup import configure
+from ludus.runtime.setup import available, configure
 from ludus.storage.arrays import DamagedFileError, unflatten
 from ludus.storage.policies import load_policy_file
 
@@ -50,7 +53,12 @@ def run_config(config: Config, run_dir: Path | None, display: Display | None) ->
     env = make(config.environment, **config.options)  # refuse before anything is written
     from ludus.experiment.train import program_of
 
-    program_of(config, env).check_memory()
+    program = program_of(config, env)
+    program.check_memory()
+    check_trackers()
+    # A run resumes on as many devices as it began on, or its sums would be rounded otherwise.
+    if config.settings.runtime == "local":
+        config = replace(config, settings=replace(config.settings, devices=program.devices))
     with Interrupt() as interrupt:
         run = RunDirectory.create(run_dir or RunDirectory.default(config), config)
         try:
@@ -64,7 +72,7 @@ def run_config(config: Config, run_dir: Path | None, display: Display | None) ->
 
 def resume(path: str | Path, *, display: Display | None = None) -> Run:
     """Continue an interrupted run from its newest good checkpoint; the result is as if it had never stopped."""
-    configure()
+    configure(host_devices=_devices(Path(path)))
     with Interrupt() as interrupt:
         run = RunDirectory.open(Path(path), lock=True)
         try:
@@ -74,6 +82,20 @@ def resume(path: str | Path, *, display: Display | None = None) -> Run:
             raise
         finally:
             run.close()
+
+
+def _devices(path: Path) -> int | None:
+    """On how many host devices a run goes on where it began: read before anything uses JAX."""
+    file = path / "config.toml"
+    settings = read_toml(file).get("settings") if os.path.isfile(file) else None
+    found = settings.get("devices") if isinstance(settings, dict) else None
+    return max(found, available()) if isinstance(found, int) and found > 0 else None
+
+
+def make(name: str, **options: Any) -> Any:
+    """The environment of that name; `options` are its own. Raises `UsageError` naming the nearest known thing."""
+    configure()  # before its suite uses JAX, which then keeps the devices it has
+    return registry.make(name, **options)
 
 
 def load(path: str | Path) -> Run:
@@ -151,6 +173,8 @@ def evaluate(
             raise UsageError("evaluate needs the environment's name unless it is given a run")
         environment, options = policies.config.environment, policies.config.options
     env = make(environment, **dict(options or {}))
+    if against is not None and len(env.spec.teams) == 1:
+        raise UsageError(f"{env.spec.name} has one team only, so nobody can be played against; leave `against` out")
     ours = policies_of(policies, env.spec)
     theirs = None if against is None else policies_of(against, env.spec)
     return Match(env)(ours, episodes, seed, explore=explore, against=theirs)

@@ -149,6 +149,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("workers", "envs_per_actor", "inference_servers", "evaluators"), (0, math.inf)),
     **dict.fromkeys(("actors", "learners"), (1, math.inf)),
     "env_timeout": (0.1, math.inf),
+    "seed": (0, 2**32 - 1),
     **dict.fromkeys(("rollout_length", "minibatches", "epochs"), (1, math.inf)),
     **dict.fromkeys(("hidden", "memory_size", "conv", "after"), (1, math.inf)),
     **dict.fromkeys(("learning_rate", "entropy_weight", "value_weight", "clip"), (0, math.inf)),
@@ -170,7 +171,7 @@ def _check_ranges(tree: dict[str, Any], where: str) -> None:
             least, most = _RANGES[name]
             for x in value if isinstance(value, list) else [value]:
                 if not least <= x <= most:
-                    limit = f"between {least:g} and {most:g}" if most < math.inf else f"at least {least:g}"
+                    limit = f"between {least} and {most}" if most < math.inf else f"at least {least:g}"
                     raise UsageError(f"{where}{name} must be {limit}, not {x}")
 
 

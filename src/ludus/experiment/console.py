@@ -19,6 +19,9 @@ class Display(Protocol):
     def say(self, text: str) -> None:
         """One line."""
 
+    def warn(self, text: str) -> None:
+        """One line that must be heard: something is damaged."""
+
     def update(self, row: dict[str, Any]) -> None:
         """The newest numbers."""
 
@@ -31,6 +34,10 @@ class Quiet:
 
     def say(self, text: str) -> None:
         """Nothing."""
+
+    def warn(self, text: str) -> None:
+        """Print it all the same."""
+        print(f"ludus: {text}", file=sys.stderr, flush=True)
 
     def update(self, row: dict[str, Any]) -> None:
         """Nothing."""
@@ -48,6 +55,10 @@ class Lines:
     def say(self, text: str) -> None:
         """Print it."""
         print(text, file=sys.stderr, flush=True)
+
+    def warn(self, text: str) -> None:
+        """Print it."""
+        self.say(text)
 
     def update(self, row: dict[str, Any]) -> None:
         """Print the numbers if the last line is old enough."""
@@ -83,6 +94,10 @@ class Screen:
     def say(self, text: str) -> None:
         """Print it above the table."""
         self.live.console.print(text, highlight=False)
+
+    def warn(self, text: str) -> None:
+        """Print it above the table."""
+        self.say(text)
 
     def update(self, row: dict[str, Any]) -> None:
         """Redraw."""

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any
 
 from ludus.core.errors import UsageError, unknown
 
+MODULES = {"tensorboard": "tensorboard", "wandb": "wandb"}
+
+
+def check_trackers() -> list[str]:
+    """The writers asked for. Raises `UsageError` for one that is unknown or not installed."""
+    asked = [name for name in os.environ.get("LUDUS_TRACK", "").split(",") if name]
+    for name in asked:
+        if name not in MODULES:
+            raise unknown("tracker", name, list(MODULES))
+        if importlib.util.find_spec(MODULES[name]) is None:
+            raise UsageError(f"LUDUS_TRACK={name} needs: pip install 'ludus[{name}]'")
+    return asked
+
 
 class Tracker:
-    """Sends metric rows to the writers asked for; to none by default."""
+    """Sends rows of training and evaluations to the writers asked for; to none by default."""
 
     def __init__(self, directory: Path):
-        asked = [name for name in os.environ.get("LUDUS_TRACK", "").split(",") if name]
-        self.writers = [_writer(name, directory) for name in asked]
+        self.writers = [_writer(name, directory) for name in check_trackers()]
 
     def log(self, rows: list[dict[str, Any]]) -> None:
         """One call's rows."""
@@ -22,6 +35,13 @@ class Tracker:
             for row in rows:
                 values = {f"seed{row['seed']}/{k}": v for k, v in row["losses"].items()}
                 values |= {f"seed{row['seed']}/return/{k}": v for k, v in row["return"].items() if v is not None}
+                writer(values, row["steps"])
+
+    def log_evaluations(self, rows: list[dict[str, Any]]) -> None:
+        """Of every seed, the mean returns per agent."""
+        for writer in self.writers:
+            for row in rows:
+                values = {f"seed{row['seed']}/evaluation/{k}": v for k, v in row["mean_return"].items()}
                 writer(values, row["steps"])
 
     def close(self) -> None:
@@ -32,10 +52,8 @@ class Tracker:
 
 def _writer(name: str, directory: Path) -> Any:
     if name == "tensorboard":
-        try:
-            from tensorboard.summary import Writer
-        except ImportError as error:
-            raise UsageError("LUDUS_TRACK=tensorboard needs: pip install 'ludus[tensorboard]'") from error
+        from tensorboard.summary import Writer
+
         board = Writer(str(directory / "tensorboard"))
 
         def to_board(values: dict[str, float] | None, step: int) -> None:
@@ -46,11 +64,7 @@ def _writer(name: str, directory: Path) -> Any:
                 board.add_scalar(key, value, step)
 
         return to_board
-    if name == "wandb":
-        try:
-            import wandb
-        except ImportError as error:
-            raise UsageError("LUDUS_TRACK=wandb needs: pip install 'ludus[wandb]'") from error
-        run = wandb.init(project="ludus", dir=str(directory), name=directory.name)
-        return lambda values, step: run.finish() if values is None else run.log(values, step=step)
-    raise unknown("tracker", name, ["tensorboard", "wandb"])
+    import wandb
+
+    run = wandb.init(project="ludus", dir=str(directory), name=directory.name)
+    return lambda values, step: run.finish() if values is None else run.log(values, step=step)

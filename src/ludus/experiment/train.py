@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ludus.core.errors import NotFiniteError
+from ludus.core.errors import NotFiniteError, UsageError
 from ludus.envs.registry import make
 from ludus.experiment.config import Config, check_ranges
 from ludus.experiment.console import Display, Quiet
@@ -71,9 +71,14 @@ class Trainer:
         """Go on from the newest good checkpoint; rows written after it are dropped and written again."""
         like = interrupt.run(lambda: self.program.init(self.config.settings.seed))
         if not self.run.checkpoints.paths():  # it ended before the first: begin anew
+            if any(self.run.sizes().values()):
+                raise UsageError(
+                    f"cannot resume: {self.run.checkpoints.directory} holds no checkpoint, although {self.run.path} "
+                    f"has rows of training; nothing was changed"
+                )
             self.run.truncate({METRICS: 0, EVALUATIONS: 0})
             return self._loop(interrupt, like, 0)
-        state, metadata = self.run.checkpoints.load(like, self.display.say)
+        state, metadata = self.run.checkpoints.load(like, self.display.warn)
         self.run.truncate(metadata["sizes"])
         self.display.say(f"resuming {self.run.path} at {metadata['call'] * self.program.steps_per_call:,} steps")
         return self._loop(interrupt, self.program.place(state), metadata["call"])
@@ -194,6 +199,7 @@ class Trainer:
                 }
             )
         self.run.append(EVALUATIONS, rows)
+        self.tracker.log_evaluations(rows)
 
     def _checkpoint(self, state: TrainState, call: int) -> None:
         self.run.sync()

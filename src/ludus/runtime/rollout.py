@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -118,7 +119,7 @@ def play_step(
     state, step = jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), (state, step), (actors.env, actors.step))
     skipped = jnp.zeros_like(step.terminated)
     if skip:
-        step, skipped = _cut_bad(step)
+        step, skipped = _cut_bad(step, _nobody(actors.step))
     done = step.done
     returns = {name: total + step.reward[name] for name, total in actors.returns.items()}
     length = actors.length + 1
@@ -139,6 +140,8 @@ def play_step(
     if last is not None:
         last = jax.lax.cond(step.truncated.any(), _remember, lambda last, *_: last, last, step, time)
     state, step = reset_where(env, done, keys[:, 2], state, step)
+    if skip:
+        step = _hushed(step)
     actors = Actors(
         env=state,
         step=step,
@@ -160,11 +163,11 @@ def fresh_where(begin: Bool[Array, " env"], cast: Cast | Everybody, group: Group
     return jax.tree.map(choose, cast.memory(group, begin.shape[0]), memory)
 
 
-def _cut_bad(step: TimeStep) -> tuple[TimeStep, Array]:
-    """Cut episodes with a value that is not finite: as truncated, with nobody acting, so that nothing learns of it."""
-    bad = jnp.zeros_like(step.terminated)
-    for x in (*step.observation.values(), *step.reward.values()):
-        if jnp.issubdtype(x.dtype, jnp.floating):
+def _cut_bad(step: TimeStep, bad: Bool[Array, " env"]) -> tuple[TimeStep, Array]:
+    """Cut episodes that are `bad` or have a value that is not finite: as truncated, with nobody acting, so that nothing
+    learns of it."""
+    for x in (*step.observation.values(), *step.reward.values(), step.state):
+        if x is not None and jnp.issubdtype(x.dtype, jnp.floating):
             bad |= ~jnp.isfinite(x).reshape(x.shape[0], -1).all(1)
     clean = lambda x: jnp.where(bad.reshape(-1, *[1] * (x.ndim - 1)), jnp.zeros_like(x), x)
     step = TimeStep(
@@ -178,6 +181,18 @@ def _cut_bad(step: TimeStep) -> tuple[TimeStep, Array]:
         seat=step.seat,
     )
     return step, bad
+
+
+def _hushed(step: TimeStep) -> TimeStep:
+    """A first moment; where it is not finite, with nobody acting: its episode is cut at the next step."""
+    hushed, _ = _cut_bad(step, jnp.zeros_like(step.terminated))
+    return replace(hushed, terminated=step.terminated, truncated=step.truncated)
+
+
+def _nobody(step: TimeStep) -> Bool[Array, " env"]:
+    """Where no agent of any group acts."""
+    nobody: Array = ~jnp.any(jnp.stack([acting.any(-1) for acting in step.acting.values()]), axis=0)
+    return nobody
 
 
 def _count_episodes(
@@ -241,6 +256,8 @@ def collect(
     `keep_memories` where who learns from it is who plays, so that memories are still those of its parameters.
     """
     cast = players(policies)
+    if skip:
+        actors = replace(actors, step=_hushed(actors.step))
     memory = {name: cast.own_memory(m) for name, m in actors.memory.items()}
 
     def scan_step(carry: tuple[Actors, Any], time: Array) -> tuple[tuple[Actors, Any], tuple[_Record, Episodes]]:

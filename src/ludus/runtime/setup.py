@@ -21,7 +21,7 @@ def configure(*, host_devices: int | None = None) -> None:
         given = os.environ.get("LUDUS_HOST_DEVICES", "0")
         if not given.isdigit():
             raise UsageError(f"LUDUS_HOST_DEVICES must be a number of devices, not '{given}'")
-        host_devices = int(given) or min(_cores(), 8)
+        host_devices = int(given) or available()
     if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
         try:
             jax.config.update("jax_num_cpu_devices", host_devices)
@@ -51,6 +51,11 @@ def free_memory() -> int | None:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def available() -> int:
+    """How many host devices are made where nothing else is asked for: one for each core, up to 8."""
+    return min(_cores(), 8)
 
 
 def _cores() -> int:

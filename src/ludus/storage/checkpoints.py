@@ -34,12 +34,18 @@ class Checkpoints:
 
     def load(self, like: Tree, warn: Callable[[str], None]) -> tuple[Tree, dict[str, Any]]:
         """The newest checkpoint that is whole; `warn` hears of damaged ones. Raises `UsageError` if there is none."""
-        paths = self.paths()
+        paths, damage = self.paths(), []
         for path in reversed(paths):
             try:
                 arrays, metadata = read_arrays(path)
-                return unflatten(like, arrays, str(path)), metadata
+                tree = unflatten(like, arrays, str(path))
             except DamagedFileError as error:
-                warn(f"{error}; trying the checkpoint before it")
-        found = f"all {len(paths)} checkpoints are damaged" if paths else "there is none"
+                damage.append(str(error))
+                continue
+            for what in damage:
+                warn(f"{what}; the checkpoint before it is used")
+            return tree, metadata
+        found = (
+            f"none of the {len(paths)} there can be read, the newest because {damage[0]}" if paths else "there is none"
+        )
         raise UsageError(f"cannot resume: no good checkpoint in {self.directory} ({found}); nothing was changed")

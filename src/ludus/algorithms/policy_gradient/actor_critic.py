@@ -42,11 +42,6 @@ class ActorCritic(Hyperparameters):
     clip_rho = None
     optimiser = "adam"
 
-    @property
-    def wants_memories(self) -> bool:
-        """Whether the critic reads what the policy remembers, so that values need no pass of their own."""
-        return self.share_torso and self.network.memory != "none"
-
     def check(self, spec: GameSpec, num_envs: int) -> str | None:
         """See `ludus.core.algorithm.Algorithm.check`."""
         return misfit(self, spec, num_envs)

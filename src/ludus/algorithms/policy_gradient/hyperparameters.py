@@ -40,3 +40,8 @@ class Hyperparameters:
     """The policy's network; the critic has its own of the same shape."""
     share_torso: bool = False
     """Policy and critic share all layers up to memory; those after it, and the heads, are their own."""
+
+    @property
+    def wants_memories(self) -> bool:
+        """Whether the critic reads what the policy remembers, so that values need no pass of their own."""
+        return self.share_torso and self.network.memory != "none"
