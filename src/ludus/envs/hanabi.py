@@ -1,7 +1,7 @@
 """Hanabi (Bard et al. 2020) as JaxMARL implements it: players take turns and are paid together.
 
-A time step carries the mover's row only. The state for central critics is what that row hides or nearly so: all hands,
-the mover's first. The suite's last action, to wait, is kept and is never legal for the mover.
+A time step carries the mover's row only. The state for central critics is all hands, the mover's first, which its
+row hides. The suite's last action, to wait, is kept and is never legal for the mover.
 """
 
 from __future__ import annotations

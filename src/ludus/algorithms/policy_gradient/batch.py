@@ -18,7 +18,7 @@ from ludus.core.sharding import shard_index
 
 # Rows of a network whose activations stay in a host core's cache, by measurement.
 CHUNK = 512
-SEQUENCE_CHUNK = 6144  # with memory: smaller pieces make products too thin
+SEQUENCE_CHUNK = 1536  # with memory: smaller pieces make products too thin
 
 
 class Batch(eqx.Module):
