@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ludus import __version__
+from ludus.runtime.setup import available
 
 RPS = "matrix/rock_paper_scissors"
 TINY = [
@@ -411,6 +412,13 @@ def test_evaluate_of_a_run_that_has_not_finished_says_so(ludus, run, tmp_path):
     ludus("evaluate", "begun").refuses("ludus resume begun")
 
 
+@pytest.mark.parametrize(
+    ("flag", "wrong", "right"), [("--network.activation", "tahn", "tanh"), ("--on-nan", "skp", "skip")]
+)
+def test_a_wrong_choice_names_the_nearest(ludus, flag, wrong, right):
+    ludus("train", "ppo", "gym/CartPole-v1", flag, wrong).refuses(wrong, flag, f"did you mean '{right}'?")
+
+
 # --- report, render -------------------------------------------------------------------------------------------------
 
 
@@ -431,6 +439,26 @@ def test_report_refuses_a_place_that_cannot_be_written(ludus, run):
     Path("file").write_text("mine")
     ludus("report", run, "--out", "file").refuses("cannot write", "file")
     assert Path("file").read_text() == "mine"
+
+
+def test_report_tells_configurations_and_kinds_of_returns_apart(ludus):
+    """Seeds of one configuration are one row; another step size is another row, named by what differs."""
+    game = ("matrix/rock_paper_scissors", "--quiet")
+    for name, flags in {
+        "a": ("--seed", "0"),
+        "b": ("--seed", "1"),
+        "c": ("--seed", "0", "--learning-rate", "0.5"),
+        "d": ("--seed", "2", "--learning-rate", "0.5", "--evaluate-every", "8"),
+    }.items():
+        assert ludus("train", "ppo", *game, *TINY, *flags, "--run-dir", name).code == 0
+    rows = ludus("report", "a", "b", "c", "d", "--out", "out", "--json").json["rows"]
+    found = {(r["algorithm"].split("=")[-1], r["seeds"], r["of"]) for r in rows}
+    kind = "evaluation, sampled against random play"
+    assert len(found) == 2 and ("0.5", 2, kind) in found and {r["of"] for r in rows} == {kind}
+    Path("b/evaluations.jsonl").unlink()  # a seed that was not evaluated: none of its row's values is an evaluation
+    rows = ludus("report", "a", "b", "--out", "out", "--json").json["rows"]
+    assert {(r["algorithm"], r["seeds"], r["of"]) for r in rows} == {("ppo", 2, "training episodes")}
+    assert {r["mean"] for r in rows} == {0.0}  # of both seats together, and not against random play
 
 
 def test_report_does_not_count_a_run_twice(ludus, run):
@@ -475,6 +503,7 @@ def test_every_core_is_a_device_though_suites_use_jax_when_imported(line):
         assert json.loads(done.stdout)["devices"] == 2
 
 
+@pytest.mark.skipif(available() < 2, reason="as many devices as there are cores")
 def test_a_run_says_on_how_many_devices_it_is_resumed(run):
     assert "devices = 2" in (Path(run) / "config.toml").read_text()
 

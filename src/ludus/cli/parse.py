@@ -9,7 +9,7 @@ from typing import Any
 
 import tyro
 
-from ludus.core.errors import UsageError
+from ludus.core.errors import UsageError, nearest
 
 
 def parse(kind: Any, arguments: list[str], command: str, **settings: Any) -> Any:
@@ -36,4 +36,6 @@ def sentence(box: str, command: str) -> str:
     problem = " ".join(blocks[0]).rstrip(".")
     meant = next((line for block in blocks for line in block if line.startswith("--") and "meant" in block[0]), "")
     hint = f"; did you mean '{meant.split()[0].rstrip(',')}'?" if meant else ""
+    if choice := re.search(r"invalid choice '(.*?)' for .* Expected one of \((.*)\)", problem):
+        hint = nearest(choice[1], re.findall(r"'(.*?)'", choice[2]))
     return f"{problem[:1].lower()}{problem[1:]}{hint} (ludus {command} --help lists all)"

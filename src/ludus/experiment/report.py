@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,24 @@ from ludus.storage.files import write_atomically
 _POINTS = 100  # a training curve is averaged into at most this many points
 
 
+# Settings that say how a run is watched, or which seeds it has, and not what it learns.
+_WATCHING = ("seed", "seeds", "evaluate_every", "evaluate_episodes", "evaluate_explore", "checkpoint_every", "devices")
+_TRAINING = "training episodes"
+
+
 @dataclass
 class Series:
-    """One algorithm in one game: the runs of all its seeds."""
+    """One algorithm in one game with one configuration: the runs of all its seeds."""
 
     label: str
     environment: str
+    settings: dict[str, Any]  # what shapes learning, flat
     curves: dict[str, list[tuple[np.ndarray, np.ndarray]]] = field(default_factory=dict)  # group -> (steps, return)s
-    final: dict[str, list[float]] = field(default_factory=dict)  # group -> last evaluation of each seed
+    final: dict[str, list[float]] = field(default_factory=dict)  # group -> last value of each seed
     seconds: list[float] = field(default_factory=list)
     steps: int = 0
+    drawn: str = _TRAINING  # what the curves show
+    measured: str = _TRAINING  # what the final values are
 
 
 def write_report(runs: list[Path], out: Path | None = None) -> dict[str, Any]:
@@ -56,32 +65,73 @@ def write_report(runs: list[Path], out: Path | None = None) -> dict[str, Any]:
 
 
 def _gather(runs: list[Path]) -> list[Series]:
-    found: dict[tuple[str, str], Series] = {}
+    found: dict[str, list[tuple[Path, RunDirectory]]] = {}
     for path in runs:
         run = RunDirectory.open(path, lock=False)
-        tables = run.config().to_dict()
-        label, environment = tables["algorithm"]["name"], tables["environment"]["name"]
-        series = found.setdefault((label, environment), Series(label, environment))
+        found.setdefault(json.dumps(_shaping(run), sort_keys=True), []).append((path, run))
+    series = [_series(members) for members in found.values()]
+    labels = []
+    for own in series:  # configurations of one algorithm in one game are told apart by what differs
+        rivals = [s.settings for s in series if (s.label, s.environment) == (own.label, own.environment)]
+        keys = dict.fromkeys(key for settings in rivals for key in settings)
+        differing = [key for key in keys if len({json.dumps(settings.get(key)) for settings in rivals}) > 1]
+        labels.append(" ".join([own.label, *(f"{k.split('.')[-1]}={own.settings.get(k)}" for k in differing)]))
+    for own, label in zip(series, labels, strict=True):
+        own.label = label
+    return series
+
+
+def _shaping(run: RunDirectory) -> dict[str, Any]:
+    """The configuration, flat, without what does not change what is learned."""
+    flat: dict[str, Any] = {}
+
+    def walk(table: dict[str, Any], path: str) -> None:
+        for key, value in table.items():
+            if isinstance(value, dict):
+                walk(value, f"{path}{key}.")
+            else:
+                flat[f"{path}{key}"] = value
+
+    walk(run.config().to_dict(), "")
+    return {k: v for k, v in flat.items() if not (k.startswith("settings.") and k.split(".")[-1] in _WATCHING)}
+
+
+def _series(members: list[tuple[Path, RunDirectory]]) -> Series:
+    """The runs of one configuration. Curves, and final values, of all seeds are of one kind."""
+    settings = _shaping(members[0][1])
+    series = Series(settings.pop("algorithm.name"), settings.pop("environment.name"), settings)
+    seeds: list[tuple[list[dict[str, Any]], list[dict[str, Any]]]] = []  # metrics and evaluations of each
+    for path, run in members:
         metrics, evaluations = run.rows(METRICS), run.rows(EVALUATIONS)
         if not metrics:
             raise UsageError(f"{path} has no metrics yet: nothing to report")
         series.seconds += [row["seconds"] for row in run.rows(TIMING)]
         series.steps = max(series.steps, metrics[-1]["steps"])
         for seed in dict.fromkeys(row["seed"] for row in metrics):
-            own = [row for row in evaluations if row["seed"] == seed]
-            for group in metrics[0]["return"]:
-                if len(own) >= 3:
-                    curve = (
-                        np.array([row["steps"] for row in own]),
-                        np.array([row["mean_return"][group] for row in own]),
-                    )
-                else:
-                    curve = _training_curve([row for row in metrics if row["seed"] == seed], group)
-                series.curves.setdefault(group, []).append(curve)
-                last = own[-1]["mean_return"].get(group) if own else (curve[1][-1] if len(curve[1]) else None)
-                if last is not None:
-                    series.final.setdefault(group, []).append(float(last))
-    return list(found.values())
+            of = lambda rows, seed=seed: [row for row in rows if row["seed"] == seed]
+            seeds.append((of(metrics), of(evaluations)))
+    evaluated = min(len(own) for _, own in seeds)
+    if evaluated:
+        series.measured = _kind(seeds[0][1][-1])
+    if evaluated >= 3:
+        series.drawn = series.measured
+    for metrics, own in seeds:
+        for group in metrics[0]["return"]:
+            curve = _training_curve(metrics, group)
+            if evaluated >= 3:
+                values = [row["mean_return"][group] for row in own]
+                curve = np.array([row["steps"] for row in own], float), np.array(values, float)
+            series.curves.setdefault(group, []).append(curve)
+            if evaluated or len(curve[1]):
+                last = own[-1]["mean_return"][group] if evaluated else curve[1][-1]
+                series.final.setdefault(group, []).append(float(last))
+    return series
+
+
+def _kind(row: dict[str, Any]) -> str:
+    """What an evaluation measures, in words."""
+    against = f" against {row['against']} play" if row.get("against") else ""
+    return f"evaluation, {'sampled' if row.get('explore') else 'greedy'}{against}"
 
 
 def _training_curve(rows: list[dict[str, Any]], group: str) -> tuple[np.ndarray, np.ndarray]:
@@ -105,6 +155,7 @@ def _row(series: Series, group: str) -> dict[str, Any]:
         "group": group,
         "seeds": len(final),
         "steps": series.steps,
+        "of": series.measured,
         "mean": mean,
         "interval": interval,
         "interquartile_mean": interquartile_mean(final),
@@ -114,16 +165,17 @@ def _row(series: Series, group: str) -> dict[str, Any]:
 
 
 def _text(rows: list[dict[str, Any]]) -> str:
+    wide = max(len(r["algorithm"]) for r in rows)
     lines = [
-        f"{'algorithm':<12} {'environment':<28} {'group':<12} {'seeds':>5} {'steps':>12} {'return per agent':>17} "
-        f"{'95 % interval':>22} {'IQM':>9} {'bootstrap interval':>22}"
+        f"{'algorithm':<{wide}} {'environment':<28} {'group':<12} {'seeds':>5} {'steps':>12} {'return per agent':>17} "
+        f"{'95 % interval':>22} {'IQM':>9} {'bootstrap interval':>22}  of"
     ]
     span = lambda pair: f"[{pair[0]:.3f}, {pair[1]:.3f}]"
     for r in rows:
         lines.append(
-            f"{r['algorithm']:<12} {r['environment']:<28} {r['group']:<12} {r['seeds']:>5} {r['steps']:>12,} "
+            f"{r['algorithm']:<{wide}} {r['environment']:<28} {r['group']:<12} {r['seeds']:>5} {r['steps']:>12,} "
             f"{r['mean']:>17.3f} {span(r['interval']):>22} {r['interquartile_mean']:>9.3f} "
-            f"{span(r['interquartile_interval']):>22}"
+            f"{span(r['interquartile_interval']):>22}  {r['of']}"
         )
     return "\n".join(lines)
 
@@ -137,6 +189,7 @@ def _plot(series: list[Series], environment: str, group: str) -> bytes:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4.2), dpi=120)
+    kinds = {s.drawn for s in series}
     for s in series:
         curves = [c for c in s.curves[group] if len(c[0])]
         if not curves:
@@ -145,12 +198,13 @@ def _plot(series: list[Series], environment: str, group: str) -> bytes:
         grid = grid[grid <= min(steps[-1] for steps, _ in curves)]
         table = np.stack([np.interp(grid, steps, values) for steps, values in curves])
         middle = [mean_interval(column) for column in table.T]
-        line = axes.plot(grid, [m for m, _ in middle], label=f"{s.label} ({len(curves)} seeds)")[0]
+        line = axes.plot(grid, [m for m, _ in middle], label=_legend(s, len(curves), kinds))[0]
         if len(curves) > 1:
             axes.fill_between(
                 grid, [i[0] for _, i in middle], [i[1] for _, i in middle], alpha=0.2, color=line.get_color()
             )
-    axes.set(xlabel="environment steps", ylabel="episode return per agent", title=f"{environment}, {group}")
+    shown = f"\n{kinds.pop()}" if len(kinds) == 1 else ""
+    axes.set(xlabel="environment steps", ylabel=f"episode return per agent{shown}", title=f"{environment}, {group}")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     figure.tight_layout()
@@ -158,6 +212,11 @@ def _plot(series: list[Series], environment: str, group: str) -> bytes:
     figure.savefig(buffer, metadata={"Software": None})
     pyplot.close(figure)
     return buffer.getvalue()
+
+
+def _legend(series: Series, seeds: int, kinds: set[str]) -> str:
+    shown = f", {series.drawn}" if len(kinds) > 1 else ""
+    return f"{series.label} ({seeds} seed{'s' if seeds > 1 else ''}{shown})"
 
 
 def _page(rows: list[dict[str, Any]], figures: list[tuple[str, bytes, Path]]) -> str:
@@ -173,6 +232,7 @@ def _page(rows: list[dict[str, Any]], figures: list[tuple[str, bytes, Path]]) ->
                 r["group"],
                 r["seeds"],
                 f"{r['steps']:,}",
+                r["of"],
                 f"{r['mean']:.3f}",
                 span(r["interval"]),
                 f"{r['interquartile_mean']:.3f}",
@@ -184,7 +244,8 @@ def _page(rows: list[dict[str, Any]], figures: list[tuple[str, bytes, Path]]) ->
         for r in rows
     )
     heads = (
-        "algorithm", "environment", "group", "seeds", "steps", "return per agent", "95 % interval (t, over seeds)",
+        "algorithm", "environment", "group", "seeds", "steps", "of", "return per agent",
+        "95 % interval (t, over seeds)",
         "interquartile mean", "95 % bootstrap interval", "seconds",
     )  # fmt: skip
     images = "".join(
@@ -199,6 +260,6 @@ def _page(rows: list[dict[str, Any]], figures: list[tuple[str, bytes, Path]]) ->
         "text-align:right}"
         "td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}img{max-width:100%}figure{margin:1rem 0}</style>"
         "<h1>Ludus report</h1><p>Returns are episode returns per agent: the mean over a group's agents. Final values "
-        "are those of the last evaluation of each seed.</p>"
+        "are those of the last evaluation of each seed, or of its last training episodes where it has none.</p>"
         f"<table><tr>{''.join(f'<th>{h}</th>' for h in heads)}</tr>{body}</table>{images}</html>"
     )

@@ -19,6 +19,11 @@ from ludus.storage.checkpoints import Checkpoints
 from ludus.storage.files import cannot_write, sync, write_atomically
 from ludus.storage.lock import DirectoryLock
 
+# Whose versions a run notes, where they are installed.
+_PACKAGES = (
+    *("ludus", "jax", "jaxlib", "equinox", "optax", "numpy", "scipy", "safetensors"),
+    *("jaxmarl", "pgx", "jumanji", "gymnax", "gymnasium", "pettingzoo", "mpe2", "magent2", "open_spiel", "ray"),
+)
 METRICS, EVALUATIONS, TIMING = "metrics.jsonl", "evaluations.jsonl", "timing.jsonl"
 
 
@@ -135,9 +140,8 @@ class RunDirectory:
 
 def versions() -> dict[str, Any]:
     """What ran: packages, Python, machine, and git state where there is one."""
-    packages = ["ludus", "jax", "jaxlib", "equinox", "optax", "jaxmarl", "pgx", "jumanji", "gymnax"]
     found = {}
-    for package in packages:
+    for package in _PACKAGES:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:

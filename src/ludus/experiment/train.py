@@ -24,6 +24,8 @@ from ludus.runtime.finite import CLEAN
 from ludus.runtime.programs import placed, program_for
 from ludus.storage.policies import save_policy_file
 
+_UNSAVED = 5.0  # seconds of training that an evaluation, which a stop may cut off, is begun with unsaved
+
 
 @dataclass
 class Run:
@@ -81,9 +83,9 @@ class Trainer:
         state, metadata = self.run.checkpoints.load(like, self.display.warn)
         self.run.truncate(metadata["sizes"])
         self.display.say(f"resuming {self.run.path} at {metadata['call'] * self.program.steps_per_call:,} steps")
-        return self._loop(interrupt, self.program.place(state), metadata["call"])
+        return self._loop(interrupt, self.program.place(state), metadata["call"], metadata.get("unevaluated", False))
 
-    def _loop(self, interrupt: Interrupt, state: TrainState, call: int) -> Run:
+    def _loop(self, interrupt: Interrupt, state: TrainState, call: int, unevaluated: bool = False) -> Run:
         begin = time.monotonic()
         try:
             if call == 0:
@@ -95,8 +97,13 @@ class Trainer:
                 self.display.say(f"compiled in {self.compile_seconds:.1f} s")
             if kept := self.program.bytes["experience"]:
                 self.display.say(f"replay: {kept / 2**20:,.1f} MiB")
+            every, step = self.config.settings.evaluate_every, self.program.steps_per_call
+            if every and every % step:
+                self.display.say(f"evaluations come at the next multiple of {step:,} steps, a call of the program")
             begin, first, saved = time.monotonic(), call, time.monotonic()
             evaluated = self._evaluations_due(call)
+            if unevaluated:
+                self._timed_evaluation(interrupt, state, call)
             while call < self.program.calls:
                 if interrupt.asked:
                     self._checkpoint(state, call)
@@ -108,9 +115,10 @@ class Trainer:
                 self._row(report, call, (call - first) / elapsed)
                 if self._evaluations_due(call) > evaluated or call == self.program.calls:
                     evaluated = self._evaluations_due(call)
-                    since = time.monotonic()
-                    interrupt.run(lambda s=state, c=call: self._evaluate(s, c))
-                    self.evaluation_seconds += time.monotonic() - since
+                    if time.monotonic() - saved > _UNSAVED:
+                        self._checkpoint(state, call, unevaluated=True)
+                        saved = time.monotonic()
+                    self._timed_evaluation(interrupt, state, call)
                 if time.monotonic() - saved > self.config.settings.checkpoint_every:
                     self._checkpoint(state, call)
                     saved = time.monotonic()
@@ -178,6 +186,11 @@ class Trainer:
             f"is kept (--on-nan skip cuts such episodes and goes on)"
         )
 
+    def _timed_evaluation(self, interrupt: Interrupt, state: TrainState, call: int) -> None:
+        since = time.monotonic()
+        interrupt.run(lambda: self._evaluate(state, call))
+        self.evaluation_seconds += time.monotonic() - since
+
     def _evaluate(self, state: TrainState, call: int) -> None:
         settings, rows = self.config.settings, []
         rivals = any(group.rivals for group in self.env.spec.groups)
@@ -201,9 +214,10 @@ class Trainer:
         self.run.append(EVALUATIONS, rows)
         self.tracker.log_evaluations(rows)
 
-    def _checkpoint(self, state: TrainState, call: int) -> None:
+    def _checkpoint(self, state: TrainState, call: int, unevaluated: bool = False) -> None:
         self.run.sync()
-        self.run.checkpoints.save(call, self.program.fetch(state), {"call": call, "sizes": self.run.sizes()})
+        about = {"call": call, "sizes": self.run.sizes(), "unevaluated": unevaluated}
+        self.run.checkpoints.save(call, self.program.fetch(state), about)
 
     def _finish(self, state: TrainState) -> Run:
         policies = []
