@@ -57,6 +57,8 @@ def main() -> None:
     parser.add_argument("--meta", default="nash")
     parser.add_argument("--oracle", choices=("exact", "dqn"), default="exact")
     parser.add_argument("--episodes", type=int, default=1000, help="of training a learner")
+    parser.add_argument("--until", type=float, default=0.0, help="stop when NashConv is that low")
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds after which no iteration begins")
     given = parser.parse_args()
     game = pyspiel.load_game(given.game)
     begin = time.monotonic()
@@ -83,6 +85,8 @@ def main() -> None:
         )
         gaps.append(float(exploitability.nash_conv(game, mixed)))
         measured += time.monotonic() - since
+        if gaps[-1] <= given.until or seconds[-1] > given.limit:
+            break
     print(
         json.dumps(
             {
@@ -92,6 +96,7 @@ def main() -> None:
                 "seconds": seconds[-1],
                 "nash_conv": gaps[-1],
                 "curve": gaps,
+                "seconds_of_iterations": seconds,
             }
         )
     )
