@@ -166,7 +166,7 @@ def test_a_tournament_measures_what_exact_payoffs_are():
             arena.hold(f"{role}:{k}", role, arena.start(arena._members[role], k))
     profiles = [(f"player_0:{i}", f"player_1:{j}") for i in range(3) for j in range(3)]
     exact = arena.evaluate(profiles, 1, 0)
-    played = arena._tournament(profiles, 4000, 0)
+    played = arena._evaluator.played(profiles, 4000, 0)
     for a, b in zip(exact, played, strict=True):
         assert np.isinf(a.games) and b.games == 4000
         np.testing.assert_allclose(a.mean, b.mean, atol=4 * b.error.max())

@@ -16,10 +16,8 @@ from ludus.core.algorithm import Learner
 from ludus.core.errors import NotFiniteError, UsageError
 from ludus.core.game import GameSpec
 from ludus.core.host import HostEnvironment
-from ludus.equilibria.policies import tabulate
-from ludus.equilibria.sequence_form import SequenceForm, sequence_form
 from ludus.league.arena import DamagedPolicyError, Job, Trained
-from ludus.league.arena_exact import ExactPayoffs
+from ludus.league.evaluator import Evaluator
 from ludus.league.learners import Policies, new_optimiser, stack, with_policies, without_exploring
 from ludus.league.member import COPY, FRESH, Member
 from ludus.league.meta_solvers import Meta
@@ -29,11 +27,9 @@ from ludus.league.view import LIVE, SELF
 from ludus.runtime.cast import LEARNER, Matches, Opposition, Records
 from ludus.runtime.device import settled
 from ludus.runtime.finite import CLEAN
-from ludus.runtime.programs import Placement, program_for, tournament_for
+from ludus.runtime.programs import Placement, program_for
 from ludus.storage.arrays import DamagedFileError, flatten, unflatten
 from ludus.storage.policy_store import PolicyStore
-
-TOURNAMENT_SLOTS = 64  # policies that play at once
 
 
 @dataclass
@@ -87,7 +83,7 @@ class DeviceArena:
     @property
     def exact_payoffs(self) -> bool:
         """Whether payoffs are computed."""
-        return self.exact and getattr(self.env, "tree", None) is not None
+        return self.exact and self._evaluator.has_tree
 
     def groups_of(self, role: str) -> tuple[str, ...]:
         """The groups that a role plays, or plays in."""
@@ -328,75 +324,18 @@ class DeviceArena:
     # What policies earn
 
     @cached_property
-    def _tree(self) -> SequenceForm:
-        with jax.enable_x64(True):
-            return sequence_form(self.env.tree)  # type: ignore[attr-defined]
-
-    @cached_property
-    def _exact(self) -> ExactPayoffs:
-        with jax.enable_x64(True):
-            return ExactPayoffs(self._tree, self.env.tree, self.spec.teams)  # type: ignore[attr-defined]
-
-    @cached_property
-    def _tabulate(self) -> Any:
-        tree = self.env.tree  # type: ignore[attr-defined]
-        return jax.jit(lambda policy: self._tree.plans(tabulate(self._tree, tree, policy)))
-
-    def _know(self, names: set[str]) -> None:
-        """Make plans of policies."""
-        group = self.spec.groups[0].name
-        for name in sorted(names):
-            if name not in self._exact.plans:
-                policy = self.policies(name)[group]
-                with jax.enable_x64(True):
-                    plans = self._tabulate(policy)
-                role = self._role(name)
-                mine = [i for i, team in enumerate(self.spec.teams) if self.roles[team] == role]
-                self._exact.plans[name] = {i: np.asarray(plans[i]) for i in mine}
+    def _evaluator(self) -> Evaluator:
+        plays = lambda name: [i for i, t in enumerate(self.spec.teams) if self.roles[t] == self._role(name)]
+        return Evaluator(self.env, self.policies, plays, self.placement)
 
     def evaluate(self, profiles: list[Profile], games: int, seed: int) -> list[Cell]:
-        """See `Arena.evaluate`: computed where the game is a tree, else played, all profiles at once."""
-        names = {n for p in profiles for n in p}
-        if self.exact_payoffs:
-            self._know(names)
-            with jax.enable_x64(True):
-                return self._exact.evaluate(profiles)
-        cells: dict[Profile, Cell] = {}
-        for block in blocks(profiles, TOURNAMENT_SLOTS):
-            cells.update(zip(block, self._tournament(block, games, seed), strict=True))
-        return [cells[p] for p in profiles]
-
-    @cached_property
-    def _evaluator(self) -> Any:
-        return tournament_for(self.env, self.placement.workers, self.placement)
-
-    def _tournament(self, profiles: list[Profile], games: int, seed: int) -> list[Cell]:
-        stacks, who = {}, np.zeros((len(profiles), len(self.spec.teams)), np.int32)
-        for group in self.spec.groups:
-            teams = [i for i, team in enumerate(self.spec.teams) if team in group.teams]
-            names = list(dict.fromkeys(p[t] for p in profiles for t in teams))
-            size = 2
-            while size < len(names):
-                size *= 2
-            stacks[group.name] = stack([self.policies(n)[group.name] for n in names], size, group.name)
-            slot = {n: k for k, n in enumerate(names)}
-            for row, p in enumerate(profiles):
-                for t in teams:
-                    who[row, t] = slot[p[t]]
-        key = jax.random.key(seed)
-        found: Any = self._evaluator(stacks, who, games, key)
-        return [
-            Cell(float(games), found.returns[k, 0], found.squares[k, 0], found.scores[k, 0])
-            for k in range(len(profiles))
-        ]  # type: ignore[arg-type]
+        """See `Arena.evaluate`: computed where the game is a tree, else played."""
+        exact = self.exact_payoffs
+        return self._evaluator.exact(profiles) if exact else self._evaluator.played(profiles, games, seed)
 
     def nash_conv(self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None) -> float | None:
         """See `Arena.nash_conv`."""
-        if getattr(self.env, "tree", None) is None:
-            return None
-        self._know({n for m in mixtures.values() for n in m})
-        with jax.enable_x64(True):
-            return self._exact.nash_conv(mixtures, joint)
+        return self._evaluator.nash_conv(mixtures, joint) if self._evaluator.has_tree else None
 
     def least_exploitable(self, names: list[list[str]]) -> Meta:
         """Learners find it themselves: see `ludus.league.anytime`."""
@@ -418,16 +357,3 @@ class DeviceArena:
             except DamagedFileError as error:
                 failed[name] = error
         return failed
-
-
-def blocks(profiles: list[Profile], most: int) -> list[list[Profile]]:
-    """Profiles in blocks of at most so many different policies."""
-    found: list[list[Profile]] = []
-    held: set[str] = set()
-    for profile in profiles:
-        if not found or len(held | set(profile)) > most:
-            found.append([])
-            held = set()
-        found[-1].append(profile)
-        held |= set(profile)
-    return found
