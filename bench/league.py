@@ -130,7 +130,7 @@ def exploiter(run: LeagueRun, steps: int, seed: int) -> float:
     """The share that a fresh learner wins after training against the last main agent alone."""
 
     member = Member("exploiter", "players", run.config.oracle, SelfPlay(), Never(), GoOn(), span="generation")
-    arena = league_arena(run, (member,), steps)
+    arena = league_arena(run, (member,), steps, seed + 77)
     [found] = arena.train([Job(member, Match(((last(run),),), np.ones(1)), 0, (0.0, 1.0), seed + 77)])
     arena.hold("exploiter", "players", found)
     cells = arena.evaluate([("exploiter", last(run)), (last(run), "exploiter")], 500, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import jax
@@ -12,6 +13,7 @@ from scipy import stats
 
 import ludus
 from ludus.experiment.league import resume_league
+from ludus.experiment.league_results import match
 from ludus.league.arena_device import DeviceArena
 from ludus.league.league import over_seats
 from ludus.league.learners import with_policies
@@ -220,11 +222,15 @@ def test_teams_of_several_agents_in_groups_of_their_own():
     assert all(c.games >= 20 for p, c in run.league.table.cells.items() if not any(n.startswith("@") for n in p))
 
 
-def test_three_players_and_alphastar_members():
+def test_three_players_and_alphastar_members(tmp_path):
     quick = ludus.PPO(rollout_length=8, network=ludus.Network(hidden=(16,)))
     three = "spiel/kuhn_poker(players=3)"
-    run = ludus.league("psro", three, oracle=quick, generations=2, steps=1024, num_envs=16, meta_solver="cce")
+    settings = {"generations": 2, "steps": 1024, "num_envs": 16, "meta_solver": "cce", "run_dir": tmp_path / "run"}
+    run = ludus.league("psro", three, oracle=quick, **settings)
     assert run.league.joint is not None and run.league.history[-1]["nash_conv"] > 0
+    own, other, third = (run.league.population.of(role)[-1].name for role in run.env.spec.teams)
+    [seating] = match(tmp_path / "run", own, other)["seatings"]
+    assert seating["profile"] == [own, other, third]  # whom neither can play, the newest of the third role plays
     star = ludus.league("alphastar", "spiel/kuhn_poker", oracle=quick, generations=4, steps=1024, num_envs=16, period=1)
     assert {m.kind for m in star.plan.members} == {"main", "main-exploiter", "league-exploiter"}
     by = {name: star.league.population.frozen_by(name) for name in star.league.members}
@@ -236,12 +242,34 @@ def test_three_players_and_alphastar_members():
     ["delta-uniform", "fictitious-self-play", "pfsp", "anytime-psro", "alphastar-pseudocode", "openai-five"]
     + ["tstarbot", "scc", "pbt"],
 )
-def test_every_preset_runs_and_resumes(preset, tmp_path):
+def test_every_preset_runs(preset):
     quick = ludus.PPO(rollout_length=8, network=ludus.Network(hidden=(16,)))
     settings = {"oracle": quick, "steps": 512, "num_envs": 16, "period": 1}
     run = ludus.league(preset, "spiel/kuhn_poker", generations=3, **settings)
     assert run.league.generation == 3 and run.to_dict()["nash_conv"] > 0
     assert set(run.ratings()["elo"]) == {e.name for e in run.league.population}
+
+
+@pytest.mark.optimised
+@pytest.mark.parametrize("preset", ["anytime-psro", "openai-five", "scc"])
+def test_leagues_whose_rules_remember_go_on_as_if_they_had_never_stopped(preset, tmp_path):
+    """Weights, qualities and lines of descent are in the ledger: what follows is the same to the last bit."""
+    quick = ludus.PPO(rollout_length=8, network=ludus.Network(hidden=(16,)))
+    settings = {"oracle": quick, "steps": 512, "num_envs": 16, "period": 1, "generations": 4}
+    whole = ludus.league(preset, "spiel/kuhn_poker", run_dir=tmp_path / "whole", **settings)
+
+    def stop(generation):
+        if generation.number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ludus.league(preset, "spiel/kuhn_poker", run_dir=tmp_path / "cut", watch=stop, **settings)
+    cut = resume_league(tmp_path / "cut")
+    events = lambda run: [(e.key, json.dumps(e.body, sort_keys=True)) for e in run.league.ledger.events()]
+    assert cut.league.generation == 4 and events(cut) == events(whole)
+    if preset == "scc":  # exploiters branch from the main agent, and so do their lines in the tree
+        found = [e for e in whole.league.population if "exploiter" in e.member]
+        assert any((e.parent or "").startswith("main:") for e in found)
 
 
 @pytest.mark.parametrize("flags", [{"pipeline": True, "mains": 2}, {"rectified": True}, {"meta_solver": "alpha-rank"}])

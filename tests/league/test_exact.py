@@ -10,6 +10,7 @@ import pytest
 import ludus
 from ludus.equilibria.exact import nash_conv
 from ludus.equilibria.fictitious_play import XFP
+from ludus.equilibria.normal_form import joint_nash_conv
 from ludus.equilibria.sequence_form import sequence_form
 from ludus.league.league import League
 from ludus.storage.ledger import Ledger
@@ -45,6 +46,8 @@ def test_best_responses_to_the_last_cycle_for_ever():
     gaps, run = curve("psro", "matrix/rock_paper_scissors", meta_solver="last", generations=12)
     np.testing.assert_allclose(gaps, 2)
     assert len(run.league.population) == 6  # three each, again and again
+    played = [next(iter(h["mixtures"]["player_0"])) for h in run.league.history]
+    assert len(set(played)) == 3 and played[3:] == played[:-3]
 
 
 def test_fictitious_self_play_follows_xfp():
@@ -81,6 +84,21 @@ def test_joint_psro_correlates_a_general_sum_game():
     gaps, run = curve("psro", "matrix/chicken", meta_solver="ce", generations=5)
     assert gaps[-1] == pytest.approx(0, abs=1e-6)
     assert len(run.league.joint) >= 2
+
+
+def test_the_gap_of_a_correlated_equilibrium_is_that_of_those_who_were_told(tmp_path):
+    """Chicken. Half (dare, dare) and half (swerve, swerve): who leaves it for one action whatever it is told gains
+    nothing worth more than who may answer each of the two by itself. Oracle: `joint_nash_conv` of the payoffs."""
+    run = ludus.league("psro", "matrix/chicken", oracle="exact", meta_solver="ce", generations=5)
+    names = [[e.name for e in run.league.population.of(run.roles[t])] for t in run.env.spec.teams]
+    payoffs, _ = run.league.table.tensor(names)
+    joint = np.zeros(payoffs.shape[:-1])
+    joint[0, 0] = joint[1, 1] = 0.5
+    as_dict = {(names[0][k], names[1][k]): 0.5 for k in (0, 1)}
+    mixtures = {t: dict.fromkeys(own, 0.5) for t, own in zip(run.env.spec.teams, names, strict=True)}
+    for told in (False, True):
+        found = run.arena.nash_conv(mixtures, as_dict, told)
+        assert found == pytest.approx(joint_nash_conv(payoffs, joint, coarse=not told), abs=1e-6)
 
 
 def test_the_anytime_mixture_never_gets_worse():
@@ -166,8 +184,11 @@ def test_games_without_a_tree_are_refused():
 
 
 def test_naive_self_play_with_best_responses_cycles_and_needs_no_meta_strategy():
-    gaps, _ = curve("self-play", "matrix/rock_paper_scissors", generations=12)
+    """Rock, paper, scissors, rock, …: each generation beats the one before, and nobody is ever less exploitable."""
+    gaps, run = curve("self-play", "matrix/rock_paper_scissors", generations=12)
     np.testing.assert_allclose(gaps, 2)
+    played = [next(iter(h["mixtures"]["player_0"])) for h in run.league.history]
+    assert len(set(played)) == 3 and played[3:] == played[:-3]
 
 
 def test_a_damaged_newest_policy_is_not_the_end_of_an_exact_league(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import ludus
+from ludus.league.anytime import Anytime
 from ludus.league.league import over_seats
 from ludus.league.matchmaking import (
     PFSP,
@@ -23,7 +24,8 @@ from ludus.league.member import FRESH, Member
 from ludus.league.payoffs import PayoffTable
 from ludus.league.population import Entry, Population
 from ludus.league.population_based import Exploit
-from ludus.league.ratings import elo, expected_score, nash_average
+from ludus.league.presets import Choice, plan
+from ludus.league.ratings import elo, expected_score, nash_average, ratings
 from ludus.league.rules import Branch, Every, Evolve, GoOn, Restart, WhenStrong
 from ludus.league.view import SELF, Match, Progress, View
 
@@ -131,10 +133,13 @@ def test_a_main_exploiter_meets_the_live_main_only_above_its_gate(rate, live):
     main, hunter = member(), member("hunter", "main-exploiter")
     frozen = [("main:1", "main"), ("main:2", "main")]
     rates = {("@hunter", "@main"): rate, ("@hunter", "main:1"): 0.5, ("@hunter", "main:2"): 0.1}
-    found = as_dict(AgainstMains(0.2)(view([main, hunter], frozen, rates), hunter))
-    assert ("@main" in found) == live
+    seen = view([main, hunter], frozen, rates)
+    found, strict = as_dict(AgainstMains()(seen, hunter)), as_dict(AgainstMains(0.2, share=1.0)(seen, hunter))
+    assert found["@main"] == pytest.approx(1.0 if live else 0.5) and ("@main" in strict) == live
     if not live:
-        np.testing.assert_allclose([found["main:1"], found["main:2"]], pfsp(np.array([0.5, 0.1]), "variance"))
+        curriculum = pfsp(np.array([0.5, 0.1]), "variance")
+        np.testing.assert_allclose([found["main:1"], found["main:2"]], 0.5 * curriculum)
+        np.testing.assert_allclose([strict["main:1"], strict["main:2"]], curriculum)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +199,89 @@ def test_openai_five_plays_the_past_in_a_fifth_of_games_and_remembers_quality():
     assert seen.progress["main"].memory["quality"]["main:1"] == pytest.approx(-0.01 * 50 / (2 * 0.5))
 
 
+def test_qualities_tell_opponents_apart_after_any_number_of_games():
+    """Thousands of games are more than a step of 1 for everybody: what is kept is who was beaten how often."""
+    q = quality_update(np.zeros(2), np.array([3000.0, 9500.0]))
+    np.testing.assert_allclose(q, [-3000 / 9500, -1.0])
+
+
+def test_whom_few_games_were_won_against_is_met_again():
+    """Five wins in five games are no reason for f_hard's weight of 0: `WhenStrong` waits for 30 games."""
+    hunter, main = member("hunter", "league-exploiter", match=PFSP()), member()
+    frozen = [("main:1", "main"), ("main:2", "main")]
+    rates = {("@hunter", "main:1"): 1.0, ("@hunter", "main:2"): 0.5}
+    few = as_dict(PFSP()(view([main, hunter], frozen, rates, games=2.5), hunter))
+    cautious = 0.5 + 0.5 * 5 / 30  # rates count both seats: five games of the thirty that are asked for
+    np.testing.assert_allclose([few["main:1"], few["main:2"]], pfsp(np.array([cautious, 0.5])))
+    assert set(as_dict(PFSP()(view([main, hunter], frozen, rates), hunter))) == {"main:2"}
+
+
+def test_where_all_is_won_against_every_role_somebody_is_met_all_the_same():
+    spec = ludus.make("spiel/kuhn_poker(players=3)").spec
+    roles = {team: team for team in spec.teams}
+    members = {t: Member(t, t, None, PFSP(), Every(), GoOn()) for t in spec.teams}
+    population, table = Population(), PayoffTable(3)
+    for k, t in enumerate(spec.teams):
+        population.add(Entry(f"{t}:0", t, t, None, 0, 0, f"file{k}"))
+    own, *others = spec.teams
+    table.add((f"@{own}", *(f"{t}:0" for t in others)), 100, np.zeros(3), np.zeros(3), np.array([100.0, 0.0, 0.0]))
+    seen = View(
+        1, spec, roles, population, table, members, {t: Progress() for t in members}, {}, None, np.random.default_rng(0)
+    )
+    match = members[own].match(seen, members[own])
+    assert match.profiles == (tuple(f"{t}:0" for t in others),) and match.weights.sum() == pytest.approx(1.0)
+
+
+def test_anytime_weighs_by_what_is_paid_and_not_by_how_many_games_are_won():
+    """`folds` loses nearly all games, a chip each; `gambles` fewer, and many chips: it is the worse one to play."""
+    members = [Member(name, name, None, Anytime(), Every(), GoOn()) for name in ROLES]
+    row, column = members
+    population, table = Population(), PayoffTable(2)
+    for k, (name, won, paid) in enumerate([("folds", 0.95, 0.9), ("gambles", 0.6, 5.0)]):
+        population.add(Entry(name, column.name, column.name, None, 0, 0, f"file{k}"))
+        returns, score = np.array([paid, -paid]), np.array([won, 1 - won])
+        table.add((f"@{row.name}", name), 100, 100 * returns, 100 * returns**2, 100 * score)
+    roles, everyone = {t: t for t in ROLES}, {m.name: m for m in members}
+    progress = {m.name: Progress() for m in members}
+    seen = View(1, SPEC, roles, population, table, everyone, progress, {}, None, np.random.default_rng(0))
+    row.match.learn(seen, row, {})
+    weights = row.match.weights(seen, row)
+    assert weights["folds"] > 0.6 > weights["gambles"]
+
+
+@pytest.mark.parametrize(
+    ("name", "freeze", "gate", "share", "weighting"),
+    [("alphastar", Every, 0.2, 0.5, "squared"), ("alphastar-pseudocode", WhenStrong, 0.1, 1.0, "capped")],
+)
+def test_alphastars_members_carry_the_published_numbers(name, freeze, gate, share, weighting):
+    members = plan(name, ROLES, Choice(ludus.PPO(), period=3)).members
+    main, hunter, *leaguers = members
+    assert main.match == AlphaStarMain(0.35, 0.5, 0.15, 0.3) and type(main.freeze) is freeze and main.reset == GoOn()
+    assert hunter.match == AgainstMains(gate, share) and hunter.reset == Restart(1.0)
+    assert hunter.freeze == WhenStrong("mains", 0.7, least=3, most=6)
+    assert [m.match for m in leaguers] == [PFSP(weighting)] * 2
+    assert all(m.freeze == WhenStrong("past", 0.7, least=3, most=6) and m.reset == Restart(0.25) for m in leaguers)
+    assert {m.decay for m in members} == {0.99}
+
+
+def test_a_policy_that_is_found_again_is_the_newest_again():
+    population = Population()
+    for k, file in enumerate(("rock", "paper", "rock")):
+        population.add(Entry(f"main:{k}", "players", "main", None, k, 0, file))
+    assert [(e.file, e.count) for e in population.of("players")] == [("paper", 1), ("rock", 2)]
+
+
+def test_a_seat_that_wins_more_does_not_make_its_policies_stronger():
+    """Both win 70 % when they move first and are equals: Nash averages are 0."""
+    population, table = Population(), PayoffTable(2)
+    for k, name in enumerate(("a", "b")):
+        population.add(Entry(name, "players", "main", None, k, 0, f"file{k}"))
+    for profile in (("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")):
+        table.add(profile, 100, np.zeros(2), np.ones(2), np.array([70.0, 30.0]))
+    found = ratings(population, table, SPEC.teams, ROLES)["nash_average"]
+    assert found == pytest.approx({"a": 0.0, "b": 0.0}, abs=1e-9)
+
+
 def test_ratings():
     assert expected_score(200) == pytest.approx(0.75975, abs=1e-5)
     truth = np.array([150.0, 0.0, -150.0])
@@ -210,9 +298,11 @@ def test_old_games_decay():
     one = np.ones(2)
     table.add(("a", "b"), 10, 10 * one, 10 * one, np.array([10.0, 0.0]), decay=0.9)
     table.add(("a", "b"), 10, 0 * one, 10 * one, np.array([0.0, 10.0]), decay=0.9)
-    games, rate = table.between("a", "b")
-    assert games == pytest.approx(10 + 10 * 0.9**10)
-    assert rate == pytest.approx(10 * 0.9**10 / games)
+    one_by_one = PayoffTable(2)
+    for score in ([1.0, 0.0],) * 10 + ([0.0, 1.0],) * 10:
+        one_by_one.add(("a", "b"), 1, one, one, np.array(score), decay=0.9)
+    assert table.between("a", "b") == pytest.approx(one_by_one.between("a", "b"))
+    assert table.between("a", "b")[1] < 0.3  # the newest ten games weigh more than the ten before
     assert table.between("a", "nobody") == (0.0, 0.5)
 
 

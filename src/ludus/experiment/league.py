@@ -58,10 +58,14 @@ def tree_of(env: Any) -> GameTree | None:
     return None
 
 
-def league_arena(run: LeagueRun, members: tuple[Member, ...], steps: int, **options: Any) -> DeviceArena:
-    """An arena beside a league's own: other members train in its game against its frozen policies."""
+def league_arena(
+    run: LeagueRun, members: tuple[Member, ...], steps: int, seed: int | None = None, **options: Any
+) -> DeviceArena:
+    """An arena beside a league's own: other members train in its game against its frozen policies. What they begin
+    from depends on `seed` (default: the league's)."""
     s = run.config.settings
-    arena = DeviceArena(run.env, run.store, run.roles, members, steps, s.num_envs, s.seed, **options)
+    seed = s.seed if seed is None else seed
+    arena = DeviceArena(run.env, run.store, run.roles, members, steps, s.num_envs, seed, **options)
     for e in run.league.population:
         arena.admit(e.name, e.role, e.file)
     return arena

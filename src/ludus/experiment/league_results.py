@@ -31,12 +31,20 @@ def entry(league: League, name: str) -> str:
 
 
 def seatings(run: LeagueRun, own: str, other: str) -> list[tuple[str, ...]]:
-    """All ways to seat `own` on one team and `other` on the rest that their roles allow."""
+    """All ways to seat `own` on one team and `other` on the rest that their roles allow; the newest policies of their
+    roles play the teams that neither can."""
     teams, population = run.env.spec.teams, run.league.population.entries
     found = []
-    for seat in range(len(teams)):
-        profile = tuple(own if t == seat else other for t in range(len(teams)))
-        if all(population[n].role == run.roles[team] for n, team in zip(profile, teams, strict=True)):
+    for seat, place in enumerate(teams):
+        if population[own].role != run.roles[place]:
+            continue
+        others = [run.roles[team] for team in teams]
+        rest = {r: n[-1].name for r in others if (n := run.league.population.of(r))}
+        profile = tuple(
+            own if t == seat else other if population[other].role == role else rest.get(role, other)
+            for t, role in enumerate(others)
+        )
+        if other in (n for t, n in enumerate(profile) if t != seat):
             found.append(profile)
     if not found:
         raise UsageError(
@@ -131,7 +139,7 @@ def best_response(
         Member(f"exploiter-{role}", role, algorithm, MetaStrategy(), Never(), GoOn(), span="generation")
         for role in roles
     )
-    arena = league_arena(run, exploiters, steps, slots=run.config.settings.slots)
+    arena = league_arena(run, exploiters, steps, seed, slots=run.config.settings.slots)
     for member in exploiters:
         arena.check_structure(member)
     view = dataclasses.replace(league.view(league.generation), mixtures=strategy, joint=None)

@@ -8,12 +8,12 @@ import numpy as np
 from jaxtyping import Float
 
 from ludus.league.member import Member
-from ludus.league.view import Match, View
+from ludus.league.view import LIVE, Match, View
 
 
 @dataclass(frozen=True)
 class Anytime:
-    """Two teams. A member meets the other's population by multiplicative weights: who loses more to it than the rest
+    """Two teams. A member meets the other's population by multiplicative weights: who pays it more than the rest
     is met less in the next generation. Those weights are the other's meta-strategy."""
 
     rate: float = 2.0
@@ -33,10 +33,11 @@ class Anytime:
         return view.against(member, list(weights), list(weights.values()))
 
     def learn(self, view: View, member: Member, wins: dict[str, float]) -> None:
-        """After a generation: w ∝ w exp(−rate · (what the member won against it, above the mean))."""
+        """After a generation: w ∝ w exp(−rate · (what the member earned against it, above the mean))."""
         weights = self.weights(view, member)
         names = list(weights)
-        rates = view.rates(member, names)
+        # Returns, not games won: who loses many games for a chip each may be hard to gain from.
+        rates = view.table.rates(LIVE + member.name, names, by_return=True)
         mean = float(rates @ np.array(list(weights.values())))
         logs = np.log(np.maximum(list(weights.values()), 1e-9)) - self.rate * (rates - mean)
         view.progress[member.name].memory["weights"] = dict(zip(names, (logs - logs.max()).tolist(), strict=True))

@@ -53,8 +53,8 @@ class Arena(Protocol):
     roles: dict[str, str]  # team -> role
     exact_payoffs: bool
 
-    def admit(self, name: str, role: str, file: str) -> None:
-        """From now on the policy in that file of the store has this name."""
+    def admit(self, name: str, role: str, file: str, member: str = "") -> None:
+        """From now on the policy in that file of the store has this name; that member froze it, now or once more."""
         ...
 
     def start(self, member: Member, seed: int) -> Trained:
@@ -73,8 +73,11 @@ class Arena(Protocol):
         """Play joint choices of frozen policies."""
         ...
 
-    def nash_conv(self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None) -> float | None:
-        """The sum over players of what each could gain by deviating from a meta-strategy; None where it is unknown."""
+    def nash_conv(
+        self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None, told: bool = False
+    ) -> float | None:
+        """The sum over players of what each could gain by deviating from a meta-strategy, or where players are
+        `told` what to play, by leaving that; None where it is unknown."""
         ...
 
     def least_exploitable(self, names: list[list[str]]) -> Meta:

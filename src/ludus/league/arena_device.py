@@ -60,6 +60,11 @@ class DeviceArena:
         self._members = {m.name: m for m in self.members}
         if len(set(self.roles.values())) not in (1, len(self.roles)):
             raise UsageError("one role plays all teams, or every team has a role of its own")
+        if self.shared and self.num_envs < len(self.roles):
+            raise UsageError(
+                f"{self.num_envs} environments are too few for {self.spec.name}: a role that plays all "
+                f"{len(self.roles)} teams learns a seat in each, so it needs at least as many"
+            )
         if self.shared and len(self.spec.groups) > 1:
             raise UsageError(
                 f"the teams of {self.spec.name} have groups of their own, so one role cannot play them all"
@@ -92,7 +97,7 @@ class DeviceArena:
 
     # Policies by name
 
-    def admit(self, name: str, role: str, file: str) -> None:
+    def admit(self, name: str, role: str, file: str, member: str = "") -> None:
         """See `Arena.admit`."""
         self._files[name], self._roles[name] = file, role
 
@@ -333,9 +338,11 @@ class DeviceArena:
         exact = self.exact_payoffs
         return self._evaluator.exact(profiles) if exact else self._evaluator.played(profiles, games, seed)
 
-    def nash_conv(self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None) -> float | None:
+    def nash_conv(
+        self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None, told: bool = False
+    ) -> float | None:
         """See `Arena.nash_conv`."""
-        return self._evaluator.nash_conv(mixtures, joint) if self._evaluator.has_tree else None
+        return self._evaluator.nash_conv(mixtures, joint, told) if self._evaluator.has_tree else None
 
     def least_exploitable(self, names: list[list[str]]) -> Meta:
         """Learners find it themselves: see `ludus.league.anytime`."""

@@ -66,18 +66,23 @@ class ExactPayoffs:
             plans.append(jnp.asarray(sum(w * self.plans[n][player] for n, w in weights.items())))
         return plans
 
-    def nash_conv(self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None) -> float:
-        """Of mixtures; of a joint distribution: what each could gain by leaving it for one plan (a CCE's gap)."""
+    def nash_conv(
+        self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None, told: bool = False
+    ) -> float:
+        """Of mixtures; of a joint distribution what each could gain by leaving it for one plan (a CCE's gap), or if
+        `told`, for one plan in the place of each that it may be told (a CE's gap)."""
         if joint is None:
             return float(_nash_conv(self.game, self.mixed(mixtures)))
         profiles, weights = list(joint), np.array(list(joint.values()))
         total = 0.0
         for i in range(self.game.players):
             plans = [_padded([self.plans[p[j]][j] for p in profiles]) for j in range(self.game.players)]
-            padded = np.zeros(plans[0].shape[1])
-            padded[: len(profiles)] = weights
-            gain, _ = _deviation(self.game, i, plans, jnp.asarray(padded))
-            total += float(gain)
+            parts = [[k for k, p in enumerate(profiles) if p[i] == n] for n in dict.fromkeys(p[i] for p in profiles)]
+            for part in parts if told else [list(range(len(profiles)))]:
+                padded = np.zeros(plans[0].shape[1])
+                padded[part] = weights[part]
+                gain, _ = _deviation(self.game, i, plans, jnp.asarray(padded))
+                total += float(gain)
         return total
 
 
@@ -93,6 +98,7 @@ class ExactArena:
     first: str = "first"  # where populations begin: at everybody's `first` action, or `uniform`
     exact_payoffs: bool = True
     _files: dict[str, tuple[str, int]] = field(default_factory=dict)  # of policies: file and player
+    _newest_of: dict[str, str] = field(default_factory=dict)  # of members: what they froze last
 
     def __post_init__(self) -> None:
         if len(set(self.roles.values())) != len(self.roles):
@@ -117,18 +123,20 @@ class ExactArena:
     def _player(self, role: str) -> int:
         return next(i for i, team in enumerate(self.spec.teams) if self.roles[team] == role)
 
-    def admit(self, name: str, role: str, file: str) -> None:
+    def admit(self, name: str, role: str, file: str, member: str = "") -> None:
         """See `Arena.admit`."""
         self._files[name] = (file, self._player(role))
+        self._newest_of[member] = name
 
     def _newest(self, name: str) -> str:
         """The name, or in the place of `@member` the newest policy that it froze (else of its role)."""
         if not name.startswith(LIVE):
             return name
         member = name.removeprefix(LIVE)
-        own = [n for n in self._files if n.rpartition(":")[0] == member]
+        if member in self._newest_of:
+            return self._newest_of[member]
         player = self._player(next(m.role for m in self.members if m.name == member))
-        return (own or [n for n, (_, p) in self._files.items() if p == player])[-1]
+        return [n for n, (_, p) in self._files.items() if p == player][-1]
 
     def _know(self, names: Iterable[str]) -> None:
         """Load plans. Raises `DamagedPolicyError` for a damaged file."""
@@ -192,12 +200,14 @@ class ExactArena:
         with jax.enable_x64(True):
             return self.payoffs.evaluate(profiles)
 
-    def nash_conv(self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None) -> float:
+    def nash_conv(
+        self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None, told: bool = False
+    ) -> float:
         """See `Arena.nash_conv`."""
         self._know(n for mixture in mixtures.values() for n in mixture)
         self._know(n for profile in joint or () for n in profile)
         with jax.enable_x64(True):
-            return self.payoffs.nash_conv(mixtures, joint)
+            return self.payoffs.nash_conv(mixtures, joint, told)
 
     def least_exploitable(self, names: list[list[str]]) -> Meta:
         """See `Arena.least_exploitable`: by regret matching against exact best responses. Two players, zero-sum."""

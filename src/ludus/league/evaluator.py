@@ -40,11 +40,13 @@ class Evaluator:
         with jax.enable_x64(True):
             return self._payoffs.evaluate(profiles)
 
-    def nash_conv(self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None) -> float:
+    def nash_conv(
+        self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None, told: bool = False
+    ) -> float:
         """The sum over players of what each could gain by deviating, over the game's tree."""
         self._know({n for m in mixtures.values() for n in m})
         with jax.enable_x64(True):
-            return self._payoffs.nash_conv(mixtures, joint)
+            return self._payoffs.nash_conv(mixtures, joint, told)
 
     def played(self, profiles: list[Profile], games: int, seed: int) -> list[Cell]:
         """So many games of each joint choice."""

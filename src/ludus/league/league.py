@@ -11,7 +11,7 @@ import numpy as np
 
 from ludus.core.errors import UsageError
 from ludus.league.arena import Arena, DamagedPolicyError, Job, Trained
-from ludus.league.member import FRESH, Member
+from ludus.league.member import COPY, FRESH, Member
 from ludus.league.meta_solvers import Meta, MetaSolver
 from ludus.league.payoffs import Cell, PayoffTable, Profile
 from ludus.league.population import Entry, Population
@@ -71,6 +71,7 @@ class League:
     finished: bool = False
     _learners: dict[str, str] = field(default_factory=dict)  # files of what members know
     _gap: float | None = None
+    _told: bool = False  # whether the meta-strategy tells players what to play: see `Meta`
     _measured: set[str] = field(default_factory=set)  # policies whose games against each other are all played
 
     def __post_init__(self) -> None:
@@ -276,7 +277,7 @@ class League:
             progress.since, progress.parent = 0, kept
             if answer is not None:
                 progress.resets += 1
-                progress.parent = answer if answer in self.population.entries else None
+                progress.parent = self._begins_at(answer)
         for event in [e for e in events if e.kind == "frozen"]:
             self._inherit(event.body)
         for i, member in enumerate(self.plan.members):
@@ -284,6 +285,13 @@ class League:
             if answer is not None:
                 events += self._reset(number, member, answer, self._seed(number, i, 99))
         return events
+
+    def _begins_at(self, answer: str) -> str | None:
+        """The entry that a member which begins anew descends from: of another member's policy its newest frozen one."""
+        if answer in self.population.entries:
+            return answer
+        others = [e.name for e in self.population if answer in (LIVE + e.member, COPY + e.member)]
+        return others[-1] if others else None
 
     def _inherit(self, body: dict[str, Any]) -> None:
         """What a frozen policy inherits of its member's record, and what a member that begins anew forgets.
@@ -309,8 +317,7 @@ class League:
 
     def _admit(self, entry: Entry, number: int = 0) -> Event:
         kept = self.population.add(entry)
-        if kept.name == entry.name:
-            self.arena.admit(entry.name, entry.role, entry.file)
+        self.arena.admit(kept.name, kept.role, kept.file, entry.member)
         key = f"policy/{entry.generation}/{entry.role}/{entry.member}/{number}"
         return Event(key, "policy", {**asdict(entry), "kept": kept.name})
 
@@ -360,7 +367,7 @@ class League:
         for member in self.plan.members:  # rules that hold a meta-strategy of their own
             if hasattr(member.match, "meta"):
                 self.mixtures.update(member.match.meta(self.view(number), member))
-        return self.arena.nash_conv(self.mixtures, self.joint)
+        return self.arena.nash_conv(self.mixtures, self.joint, self._told)
 
     @property
     def _shared(self) -> bool:
@@ -370,6 +377,7 @@ class League:
     def _solve(self, names: list[list[str]], meta: Meta) -> None:
         """Keep a meta-strategy; where all teams share a role it is the same for all."""
         mixtures, joint = list(meta.mixtures), meta.joint
+        self._told = meta.told
         teams = self.arena.spec.teams
         if self._shared:
             mixtures = [np.mean(mixtures, axis=0)] * len(teams)
@@ -418,8 +426,8 @@ class League:
         body = event.body
         if event.kind == "policy":
             entry = Entry(**{k: v for k, v in body.items() if k != "kept"})
-            if self.population.add(entry).name == entry.name:
-                self.arena.admit(entry.name, entry.role, entry.file)
+            kept = self.population.add(entry)
+            self.arena.admit(kept.name, kept.role, kept.file, entry.member)
         elif event.kind in ("training", "evaluation"):
             decay = (
                 self.members[body["member"]].decay

@@ -34,6 +34,15 @@ def pfsp(rates: Rates, weighting: str = "squared") -> Rates:
     return weights / total if total > 0 else np.full(len(weights), 1.0 / max(1, len(weights)))
 
 
+ENOUGH = 30.0  # games after which a rate is taken at its word
+
+
+def cautious_rates(view: View, member: Member, names: list[str]) -> Rates:
+    """Rates of fewer games than `ENOUGH` are drawn to 1/2: who won its only five games would else be met no more."""
+    known = np.minimum(view.table.games(LIVE + member.name, names) / ENOUGH, 1.0)
+    return known * view.rates(member, names) + (1 - known) * 0.5
+
+
 def _names(entries: list[Entry]) -> list[str]:
     return [e.name for e in entries]
 
@@ -79,10 +88,8 @@ class PFSP:
         past = _names(view.past(member))
         if not past:
             return play_self(view, member)
-        return mix(
-            (self.self_play, play_self(view, member)),
-            (1 - self.self_play, view.against(member, past, pfsp(view.rates(member, past), self.weighting))),
-        )
+        chances = pfsp(cautious_rates(view, member, past), self.weighting)
+        return mix((self.self_play, play_self(view, member)), (1 - self.self_play, view.against(member, past, chances)))
 
 
 def mix(*parts: tuple[float, Match]) -> Match:
@@ -140,7 +147,7 @@ class Rectified:
         other = view.others(team)[0]
         found = []
         for own, weight in view.mixtures[team].items():
-            met = {n: w for n, w in view.mixtures[other].items() if view.table.between(own, n)[1] >= 0.5}
+            met = {n: w for n, w in view.mixtures[other].items() if own == n or view.table.between(own, n)[1] >= 0.5}
             if weight >= self.least and any(met.values()):
                 found.append(replace(view.mixed(member, {other: met}), start=own))
         return found or [MetaStrategy()(view, member)]
@@ -210,9 +217,15 @@ def without_monotone_suffix(rates: Rates) -> int:
 
 @dataclass(frozen=True)
 class AgainstMains:
-    """A main exploiter: the live main agents, or as long as it wins `gate` of games or less, their past by f_var."""
+    """A main exploiter: the live main agents; as long as it wins `gate` of games against one or less, a `share` of its
+    games is against that one's past by f_var.
+
+    The paper says `half of the time`; its pseudocode always meets the past then, so that an exploiter which begins
+    badly does not learn that it has become better before it is frozen.
+    """
 
     gate: float = 0.2
+    share: float = 0.5
 
     def __call__(self, view: View, member: Member) -> Match:
         mains = [m for m in view.members.values() if m.kind == "main" and m.role in view.rivals(member)]
@@ -223,7 +236,9 @@ class AgainstMains:
             if view.rates(member, [live])[0] > self.gate or not own:
                 parts.append((1.0 / len(mains), view.against(member, [live])))
             else:
-                parts.append((1.0 / len(mains), view.against(member, own, pfsp(view.rates(member, own), "variance"))))
+                past = view.against(member, own, pfsp(view.rates(member, own), "variance"))
+                parts.append((self.share / len(mains), past))
+                parts.append(((1 - self.share) / len(mains), view.against(member, [live])))
         return mix(*parts)
 
 
@@ -267,9 +282,13 @@ def quality_softmax(quality: Rates) -> Rates:
 
 
 def quality_update(quality: Rates, wins: Rates, rate: float = 0.01) -> Rates:
-    """q_i − η wins_i / (N p_i), p as it was when they were drawn; at most 1 lower, as p stands still meanwhile."""
+    """q_i − η wins_i / (N p_i), p as it was when they were drawn.
+
+    Where many games make that more than 1 for somebody, it is scaled for all alike, as p stands still meanwhile.
+    """
     chances = np.maximum(quality_softmax(quality), 1e-3 / len(quality))
-    return quality - np.minimum(rate * wins / (len(quality) * chances), 1.0)
+    lower = rate * wins / (len(quality) * chances)
+    return quality - lower / max(1.0, lower.max(initial=0.0))
 
 
 @dataclass(frozen=True)

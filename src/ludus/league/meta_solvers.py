@@ -37,12 +37,13 @@ class Meta:
 
     mixtures: tuple[Mixture, ...]
     joint: Float[np.ndarray, "..."] | None = None
+    told: bool = False  # whether players may leave what they were told, each policy by itself (CE), or all or nothing
 
     @staticmethod
-    def of_joint(joint: Float[np.ndarray, "..."]) -> Meta:
+    def of_joint(joint: Float[np.ndarray, "..."], *, told: bool = False) -> Meta:
         """With its marginals."""
         axes = range(joint.ndim)
-        return Meta(tuple(joint.sum(tuple(a for a in axes if a != team)) for team in axes), joint)
+        return Meta(tuple(joint.sum(tuple(a for a in axes if a != team)) for team in axes), joint, told)
 
 
 MetaSolver = Callable[[Payoffs, Payoffs, list[np.ndarray]], Meta]
@@ -111,7 +112,7 @@ def alpha_ranks(payoffs: Payoffs, games: Payoffs, counts: list[np.ndarray]) -> M
 
 def ce(payoffs: Payoffs, games: Payoffs, counts: list[np.ndarray]) -> Meta:
     """The most even correlated equilibrium (Marris et al. 2021)."""
-    return Meta.of_joint(correlated_equilibrium(payoffs, select="entropy"))
+    return Meta.of_joint(correlated_equilibrium(payoffs, select="entropy"), told=True)
 
 
 def cce(payoffs: Payoffs, games: Payoffs, counts: list[np.ndarray]) -> Meta:

@@ -64,9 +64,15 @@ class PayoffTable:
         *,
         decay: float = 1.0,
     ) -> None:
-        """Count games; with `decay` d every new game weighs old ones down by d."""
+        """Count games; with `decay` d every new game weighs all before it down by d, also those of one call.
+
+        Their order is not known, so that each weighs as they do on average: n games as (1 − dⁿ) / (1 − d).
+        """
         old = self.cells.get(profile)
         kept = decay**games if np.isfinite(games) else 0.0
+        if decay < 1 and np.isfinite(games) and games > 0:
+            weight = (1 - kept) / ((1 - decay) * games)
+            games, returns, squares, scores = games * weight, returns * weight, squares * weight, scores * weight
         if old is None or np.isinf(games) or np.isinf(old.games):
             self.cells[profile] = Cell(games, returns, squares, scores)
         else:
@@ -75,24 +81,25 @@ class PayoffTable:
         mean = self.cells[profile].mean
         self.low, self.high = np.minimum(self.low, mean), np.maximum(self.high, mean)
 
-    def _score(self, cell: Cell, seat: int) -> float:
+    def _score(self, cell: Cell, seat: int, by_return: bool) -> float:
         """The share that a team won, or where its return stands."""
-        if not self.by_return:
+        if not by_return:
             return float(cell.score[seat])
         span = self.high[seat] - self.low[seat]
         return float((cell.mean[seat] - self.low[seat]) / span) if span > 0 else 0.5
 
-    def between(self, own: str, other: str) -> tuple[float, float]:
+    def between(self, own: str, other: str, *, by_return: bool = False) -> tuple[float, float]:
         """Games between two, over all seatings, and the share that `own` won, draws counted half; 1/2 if unknown.
 
-        Of games with more teams those count in which `own` and `other` both play.
+        Of games with more teams those count in which `own` and `other` both play. With `by_return` where its return
+        stands between the least and the most that was ever seen, instead of a share.
         """
-        games, score = 0.0, 0.0
+        games, score, by_return = 0.0, 0.0, by_return or self.by_return
         if self.teams > 2:
             for profile, known in self.cells.items():
                 if own in profile and other in profile and (own != other or profile.count(own) > 1):
                     weight = min(known.games, 1e9)
-                    games, score = games + weight, score + weight * self._score(known, profile.index(own))
+                    games, score = games + weight, score + weight * self._score(known, profile.index(own), by_return)
             return games, score / games if games > 0 else 0.5
         for seat in range(self.teams):
             profile = tuple(own if team == seat else other for team in range(self.teams))
@@ -100,12 +107,12 @@ class PayoffTable:
             if cell is None or (own == other and seat > 0):
                 continue
             weight = min(cell.games, 1e9)
-            games, score = games + weight, score + weight * self._score(cell, seat)
+            games, score = games + weight, score + weight * self._score(cell, seat, by_return)
         return games, float(score / games) if games > 0 else 0.5
 
-    def rates(self, own: str, others: list[str]) -> Float[np.ndarray, " other"]:
-        """The share won against each."""
-        return np.array([self.between(own, other)[1] for other in others])
+    def rates(self, own: str, others: list[str], *, by_return: bool = False) -> Float[np.ndarray, " other"]:
+        """The share won against each; with `by_return` where its return stands."""
+        return np.array([self.between(own, other, by_return=by_return)[1] for other in others])
 
     def games(self, own: str, others: list[str]) -> Float[np.ndarray, " other"]:
         """How many games against each."""

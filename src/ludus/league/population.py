@@ -23,14 +23,15 @@ class Entry:
 
 @dataclass
 class Population:
-    """All entries, in the order in which they were frozen; each role has its own."""
+    """All entries, in the order in which they were last frozen; each role has its own."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
 
     def add(self, entry: Entry) -> Entry:
-        """Freeze one; a policy that its role has already is counted there instead. What stands there now."""
+        """Freeze one; a policy that its role has already is counted there instead, and is the newest again."""
         for other in self.entries.values():
             if other.role == entry.role and other.file == entry.file:
+                del self.entries[other.name]
                 self.entries[other.name] = replace(other, count=other.count + 1)
                 return self.entries[other.name]
         self.entries[entry.name] = entry

@@ -112,7 +112,8 @@ def _alphastar(roles: list[str], choice: Choice, *, pseudocode: bool = False) ->
     """Three mains to three main exploiters to six league exploiters, as published; here for each main 1, 1 and 2.
 
     The published pseudocode differs from the paper: mains freeze by the exploiters' gate, a main exploiter's gate is
-    0.1, and league exploiters meet the past by a capped weighting.
+    0.1 and below it all games, not half of them, are against the past, and league exploiters meet the past by a capped
+    weighting.
     """
     least, most = choice.period, 2 * choice.period
     shared = {"algorithm": choice.oracle, "decay": 0.99}
@@ -120,7 +121,7 @@ def _alphastar(roles: list[str], choice: Choice, *, pseudocode: bool = False) ->
     mains = _each(roles, choice.mains, "main", match=AlphaStarMain(), freeze=freeze, reset=GoOn(), **shared)
     members = list(mains)
     if choice.exploiters != "none":
-        match = AgainstMains(0.1 if pseudocode else 0.2)
+        match = AgainstMains(0.1, share=1.0) if pseudocode else AgainstMains()
         strong = WhenStrong("mains", least=least, most=most)
         rules = {"match": match, "freeze": strong, "reset": Restart(), "kind": "main-exploiter", "span": "none"}
         members += _each(roles, choice.mains, "main-exploiter", **rules, **shared)

@@ -64,6 +64,7 @@ def ratings(
         for j, other in enumerate(names):
             if own in known and other in known:
                 games[i, j], scores[i, j] = table.between(own, other)
+    np.fill_diagonal(scores, 0.5)  # whatever a seat is worth: of the same two one wins and the other loses
     found = {"elo": dict(zip(names, elo(scores, games).tolist(), strict=True))}
     if shared and size > 1 and len(teams) == 2:
         found["nash_average"] = dict(zip(names, nash_average(scores).tolist(), strict=True))

@@ -113,6 +113,9 @@ class View:
         mixtures: dict[str, dict[str, float]] = {}
         for name, weight in zip(names, weights, strict=True):
             mixtures.setdefault(self._role(name), {})[name] = float(weight)
+        for role, mixture in mixtures.items():  # of whom nobody is to be met: all alike, since somebody has to play
+            if not any(mixture.values()):
+                mixtures[role] = dict.fromkeys(mixture, 1.0)
         for role in self.rivals(member):  # whoever is not spoken of plays as it is now
             if role not in mixtures:
                 live = [m.name for m in self.members.values() if m.role == role and m.kind == "main"]
