@@ -1,6 +1,6 @@
 """PSRO beside OpenSpiel's, in one run: exact best responses on Leduc, learners on Kuhn.
 
-    python bench/psro.py [--pairs 5] [--out FILE.json]
+    python bench/psro.py [leduc] [kuhn] [--pairs 5] [--out FILE.json]
 
 Leduc: seconds of the peer's 20 iterations from uniform play (compilation, or the peer's imports, left out) and its
 NashConv; of Ludus's 20 iterations, and until it has that NashConv or a lower one. The peer samples payoffs (100 games
@@ -67,11 +67,12 @@ def kuhn(seed: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", default=["leduc", "kuhn"])
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     rows = []
-    for preset in ("psro", "anytime-psro"):
+    for preset in ("psro", "anytime-psro") if "leduc" in given.what else ():
         leduc(preset)  # compiles
         pairs = [(leduc(preset), peer("--sims", "100")) for _ in range(given.pairs)]
         rows.append(
@@ -90,22 +91,23 @@ def main() -> None:
             }
         )
         print(json.dumps(rows[-1]), flush=True)
-    own = [kuhn(seed) for seed in range(3)]
-    limit = 25 * float(np.median(own))
-    flags = ("--game", "kuhn_poker", "--oracle", "dqn", "--iterations", "1000", "--sims", "1000")
-    other = peer(*flags, "--until", "0.1", "--limit", str(limit))
-    rows.append(
-        {
-            "task": "psro, learners on Kuhn, NashConv 0.1",
-            "seconds": own,
-            "peer_seconds": other["seconds"],
-            "peer_reached_it": other["nash_conv"] <= 0.1,
-            "peer_nash_conv": other["curve"],
-            "ratio": other["seconds"] / float(np.median(own)),  # at least, where the peer was given up
-            "asked": 20,
-        }
-    )
-    print(json.dumps(rows[-1]), flush=True)
+    if "kuhn" in given.what:
+        own = [kuhn(seed) for seed in range(3)]
+        limit = 25 * float(np.median(own))
+        flags = ("--game", "kuhn_poker", "--oracle", "dqn", "--iterations", "1000", "--sims", "1000")
+        other = peer(*flags, "--until", "0.1", "--limit", str(limit))
+        rows.append(
+            {
+                "task": "psro, learners on Kuhn, NashConv 0.1",
+                "seconds": own,
+                "peer_seconds": other["seconds"],
+                "peer_reached_it": other["nash_conv"] <= 0.1,
+                "peer_nash_conv": other["curve"],
+                "ratio": other["seconds"] / float(np.median(own)),  # at least, where the peer was given up
+                "asked": 20,
+            }
+        )
+        print(json.dumps(rows[-1]), flush=True)
     if given.out:
         given.out.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
