@@ -12,6 +12,7 @@ import pytest
 from scipy import stats
 
 import ludus
+from ludus.equilibria.normal_form import mixed_nash_conv
 from ludus.experiment.league import resume_league
 from ludus.experiment.league_results import match
 from ludus.league.arena_device import DeviceArena
@@ -277,6 +278,28 @@ def test_variants_of_psro_run(flags):
     quick = ludus.PPO(rollout_length=8, network=ludus.Network(hidden=(16,)))
     run = ludus.league("psro", "spiel/kuhn_poker", oracle=quick, generations=3, steps=512, num_envs=16, **flags)
     assert run.league.generation == 3
+
+
+@pytest.mark.parametrize("game", ["matrix/shapley", "matrix/rock_paper_scissors"])
+def test_learners_in_one_shot_games_have_exact_payoffs_too(game):
+    """Each player has a group of its own in the first game and one for both in the second. Oracle: probabilities of
+    the stored policies times the payoffs."""
+    quick = ludus.PPO(rollout_length=8, network=ludus.Network(hidden=(16,)))
+    run = ludus.league("psro", game, oracle=quick, generations=2, steps=512, num_envs=16)
+    league, spec = run.league, run.env.spec
+    names = [league.population.of(run.roles[team])[-1].name for team in spec.teams]
+    mixed = []
+    for i, name in enumerate(names):
+        [policy] = run.arena.policies(name).values()
+        own = jnp.full((1, 1), 0 if len(spec.groups) > 1 else i)
+        shown = policy.distribution(jnp.ones((1, 1, 1)), None, policy.initial_memory((1, 1)), explore=True, agent=own)
+        mixed.append(np.exp(np.asarray(shown[0].log_probs))[0, 0])
+    payoffs = np.asarray(run.env.payoffs, float)
+    cell = league.table.cells[tuple(names)]
+    np.testing.assert_allclose(cell.mean, np.einsum("i,j,ijk->k", *mixed, payoffs), atol=1e-5)
+    found = run.arena.nash_conv({t: {n: 1.0} for t, n in zip(spec.teams, names, strict=True)}, None)
+    assert found == pytest.approx(mixed_nash_conv(payoffs, mixed), abs=1e-5)
+    assert league.history[-1]["nash_conv"] is not None
 
 
 def test_many_members_of_one_architecture_are_one_program():

@@ -16,12 +16,18 @@ from ludus.equilibria.sequence_form import SequenceForm, Strategies
 
 
 def tabulate(
-    game: SequenceForm, tree: GameTree, policies: Policy | Sequence[Policy], *, explore: bool = True
+    game: SequenceForm,
+    tree: GameTree,
+    policies: Policy | Sequence[Policy],
+    *,
+    explore: bool = True,
+    agents: Sequence[int] | None = None,
 ) -> Strategies:
     """The behavioural strategies of policies that see `tree.observation`, evaluated on all information sets at once.
 
     One policy plays every seat, or each seat has its own. A recurrent policy sees a player's observations in the
-    order in which he makes them, so memory is carried along his own past, one level at a time.
+    order in which he makes them, so memory is carried along his own past, one level at a time. `agents` are the
+    players' numbers within their groups, where each has a group of its own.
     """
     seats = [policies] * game.players if isinstance(policies, Stochastic) else list(policies)  # type: ignore[arg-type]
     if len(seats) != game.players:
@@ -41,7 +47,7 @@ def tabulate(
         for d, ((begin, end), parent) in enumerate(zip(side.levels, side.parents, strict=True)):
             source = jnp.zeros_like(parent) if d == 0 else parent // width
             memory = jax.tree.map(lambda m, s=source: m[s], above)
-            seat = jnp.full((end - begin, 1), i, jnp.int32)
+            seat = jnp.full((end - begin, 1), i if agents is None else agents[i], jnp.int32)
             distribution, above = policy.distribution(
                 observation[begin:end, None], legal[begin:end, None], memory, explore=explore, agent=seat
             )

@@ -88,7 +88,7 @@ class DeviceArena:
     @property
     def exact_payoffs(self) -> bool:
         """Whether payoffs are computed."""
-        return self.exact and self._evaluator.has_tree
+        return self.exact and self._evaluator.tree is not None
 
     def groups_of(self, role: str) -> tuple[str, ...]:
         """The groups that a role plays, or plays in."""
@@ -342,7 +342,7 @@ class DeviceArena:
         self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None, told: bool = False
     ) -> float | None:
         """See `Arena.nash_conv`."""
-        return self._evaluator.nash_conv(mixtures, joint, told) if self._evaluator.has_tree else None
+        return self._evaluator.nash_conv(mixtures, joint, told) if self._evaluator.tree is not None else None
 
     def least_exploitable(self, names: list[list[str]]) -> Meta:
         """Learners find it themselves: see `ludus.league.anytime`."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import jax
 import numpy as np
 
+from ludus.core.tree import GameTree, tree_of_payoffs
 from ludus.equilibria.policies import tabulate
 from ludus.equilibria.sequence_form import SequenceForm, sequence_form
 from ludus.league.arena_exact import ExactPayoffs
@@ -29,10 +30,18 @@ class Evaluator:
     teams: Callable[[str], list[int]]  # that whoever has this name plays
     placement: Placement
 
-    @property
-    def has_tree(self) -> bool:
-        """Whether payoffs can be computed."""
-        return getattr(self.env, "tree", None) is not None
+    @cached_property
+    def tree(self) -> GameTree | None:
+        """What payoffs can be computed over: the game's own tree, or that of a one-shot game, whose players see
+        nothing and have equally many actions."""
+        own: GameTree | None = getattr(self.env, "tree", None)
+        if own is not None or not hasattr(self.env, "payoffs") or self.env.rounds > 1:
+            return own
+        payoffs = np.asarray(self.env.payoffs, float)
+        *actions, players = payoffs.shape
+        if len(set(actions)) > 1 or players != len(self.env.spec.teams):
+            return None
+        return replace(tree_of_payoffs(payoffs, self.env.spec.name), observation=np.ones((players, 1), np.float32))
 
     def exact(self, profiles: list[Profile]) -> list[Cell]:
         """Expected returns over the game's tree."""
@@ -55,27 +64,34 @@ class Evaluator:
             cells.update(zip(block, self._tournament(block, games, seed), strict=True))
         return [cells[p] for p in profiles]
 
+    @property
+    def _known_tree(self) -> GameTree:
+        assert self.tree is not None
+        return self.tree
+
     @cached_property
     def _tree(self) -> SequenceForm:
         with jax.enable_x64(True):
-            return sequence_form(self.env.tree)  # type: ignore[attr-defined]
+            return sequence_form(self._known_tree)
 
     @cached_property
     def _payoffs(self) -> ExactPayoffs:
         with jax.enable_x64(True):
-            return ExactPayoffs(self._tree, self.env.tree, self.env.spec.teams)  # type: ignore[attr-defined]
+            return ExactPayoffs(self._tree, self._known_tree, self.env.spec.teams)
 
     @cached_property
     def _plans(self) -> Any:
-        tree = self.env.tree  # type: ignore[attr-defined]
-        return jax.jit(lambda policy: self._tree.plans(tabulate(self._tree, tree, policy)))
+        alone = len(self.env.spec.groups) > 1  # every player is the first agent of a group of his own
+        agents = [0] * self._tree.players if alone else None
+        return jax.jit(
+            lambda policy: self._tree.plans(tabulate(self._tree, self._known_tree, policy, agents=agents)),
+        )
 
     def _know(self, names: set[str]) -> None:
         """Make plans of policies."""
-        group = self.env.spec.groups[0].name
         for name in sorted(names):
             if name not in self._payoffs.plans:
-                policy = self.policies(name)[group]
+                [policy] = self.policies(name).values()  # of its role's only group; other players' plans are not used
                 with jax.enable_x64(True):
                     plans = self._plans(policy)
                 self._payoffs.plans[name] = {i: np.asarray(plans[i]) for i in self.teams(name)}
