@@ -86,6 +86,17 @@ def test_joint_psro_correlates_a_general_sum_game():
     assert len(run.league.joint) >= 2
 
 
+def test_plans_in_memory_stay_few_and_change_nothing(monkeypatch):
+    """With room for two plans beside those that a call needs, a league finds what it finds with room for all."""
+    settings = {"generations": 8, "first": "uniform"}
+    free, _ = curve("psro", "spiel/kuhn_poker", **settings)
+    monkeypatch.setattr("ludus.league.arena_exact.MOST_PLANS", 2)
+    tight, run = curve("psro", "spiel/kuhn_poker", **settings)
+    assert tight == free
+    run.arena._know([])
+    assert len(run.arena.payoffs.plans) == 2 < len(run.league.population)
+
+
 def test_the_gap_of_a_correlated_equilibrium_is_that_of_those_who_were_told(tmp_path):
     """Chicken. Half (dare, dare) and half (swerve, swerve): who leaves it for one action whatever it is told gains
     nothing worth more than who may answer each of the two by itself. Oracle: `joint_nash_conv` of the payoffs."""

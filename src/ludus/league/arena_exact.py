@@ -28,6 +28,7 @@ from ludus.storage.policy_store import PolicyStore
 
 ANSWERS = 64  # of regret matching for the least exploitable mixture
 MOST_PROFILES = 4096  # of one call, so that memory stays bounded
+MOST_PLANS = 4096  # that are kept beside those which are asked for
 
 
 class ExactPayoffs:
@@ -57,6 +58,13 @@ class ExactPayoffs:
             returns = np.asarray(_returns(self.game, plans))[:, : len(block)]
             cells += [exact_cell(np.array(r, float), self.scale) for r in returns.T]
         return cells
+
+    def forget_but(self, names: Iterable[str]) -> None:
+        """Keep so many plans at most, the newest of them, and those with these names."""
+        wanted = set(names)
+        for name in list(self.plans)[: max(0, len(self.plans) - MOST_PLANS)]:
+            if name not in wanted:
+                del self.plans[name]
 
     def mixed(self, mixtures: dict[str, dict[str, float]]) -> list[Array]:
         """Each player's average plan."""
@@ -140,6 +148,7 @@ class ExactArena:
 
     def _know(self, names: Iterable[str]) -> None:
         """Load plans. Raises `DamagedPolicyError` for a damaged file."""
+        names = list(dict.fromkeys(names))
         for name in names:
             if name not in self.payoffs.plans:
                 file, player = self._files[name]
@@ -147,6 +156,7 @@ class ExactArena:
                     self.payoffs.plans[name] = {player: self.store.get(file)["plan"]}
                 except DamagedFileError as error:
                     raise DamagedPolicyError(name, error) from error
+        self.payoffs.forget_but(names)
 
     def _plan(self, plan: Any, gain: float = 0.0) -> Trained:
         return Trained({"plan": np.asarray(plan)}, {"kind": "plan", "game": self.spec.name}, 0, {}, {"gain": gain})
@@ -204,8 +214,7 @@ class ExactArena:
         self, mixtures: dict[str, dict[str, float]], joint: dict[Profile, float] | None, told: bool = False
     ) -> float:
         """See `Arena.nash_conv`."""
-        self._know(n for mixture in mixtures.values() for n in mixture)
-        self._know(n for profile in joint or () for n in profile)
+        self._know([*(n for m in mixtures.values() for n in m), *(n for profile in joint or () for n in profile)])
         with jax.enable_x64(True):
             return self.payoffs.nash_conv(mixtures, joint, told)
 

@@ -95,6 +95,7 @@ class Evaluator:
                 with jax.enable_x64(True):
                     plans = self._plans(policy)
                 self._payoffs.plans[name] = {i: np.asarray(plans[i]) for i in self.teams(name)}
+        self._payoffs.forget_but(names)
 
     @cached_property
     def _play(self) -> Any:
