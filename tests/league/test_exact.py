@@ -12,6 +12,7 @@ from ludus.equilibria.exact import nash_conv
 from ludus.equilibria.fictitious_play import XFP
 from ludus.equilibria.normal_form import joint_nash_conv
 from ludus.equilibria.sequence_form import sequence_form
+from ludus.league import arena_exact
 from ludus.league.league import League
 from ludus.storage.ledger import Ledger
 
@@ -90,7 +91,7 @@ def test_plans_in_memory_stay_few_and_change_nothing(monkeypatch):
     """With room for two plans beside those that a call needs, a league finds what it finds with room for all."""
     settings = {"generations": 8, "first": "uniform"}
     free, _ = curve("psro", "spiel/kuhn_poker", **settings)
-    monkeypatch.setattr("ludus.league.arena_exact.MOST_PLANS", 2)
+    monkeypatch.setattr(arena_exact, "MOST_PLANS", 2)
     tight, run = curve("psro", "spiel/kuhn_poker", **settings)
     assert tight == free
     run.arena._know([])
