@@ -13,6 +13,7 @@ from ludus.league.matchmaking import (
     AgainstMains,
     AlphaStarMain,
     History,
+    Pipeline,
     Quality,
     SelfPlay,
     pfsp,
@@ -247,6 +248,32 @@ def test_anytime_weighs_by_what_is_paid_and_not_by_how_many_games_are_won():
     row.match.learn(seen, row, {})
     weights = row.match.weights(seen, row)
     assert weights["folds"] > 0.6 > weights["gambles"]
+
+
+def test_a_pipelines_upper_levels_meet_the_equilibrium_with_the_lower_ones():
+    """Rock and paper are frozen on both sides, and the lower live members play scissors: the upper one meets all three
+    alike, as in rock-paper-scissors. The lowest meets the frozen meta-strategy."""
+    sides = {team: [Member(f"{team}-{k}", team, None, Pipeline(), Every(), GoOn()) for k in (1, 2)] for team in ROLES}
+    population, table = Population(), PayoffTable(2)
+    names = {team: [f"{team}:rock", f"{team}:paper", f"@{low.name}"] for team, (low, _) in sides.items()}
+    for team in ROLES:
+        for name in names[team][:2]:
+            population.add(Entry(name, team, "start", None, 0, 0, name))
+    row, column = names.values()
+    for i, own in enumerate(row):
+        for j, other in enumerate(column):
+            paid = float((i - j + 1) % 3 - 1)  # 1 if i beats j, 0 for a tie
+            score = np.array([0.5 + paid / 2, 0.5 - paid / 2])
+            table.add((own, other), 100, 100 * np.array([paid, -paid]), np.full(2, 100.0), 100 * score)
+    everyone = {m.name: m for members in sides.values() for m in members}
+    progress = {name: Progress(since=2 if name.endswith("1") else 1) for name in everyone}
+    mixtures = {team: {own[1]: 1.0} for team, own in names.items()}
+    roles = {t: t for t in ROLES}
+    random = np.random.default_rng(0)
+    seen = View(1, SPEC, roles, population, table, everyone, progress, mixtures, None, random)
+    low, high = next(iter(sides.values()))
+    assert as_dict(high.match(seen, high)) == pytest.approx(dict.fromkeys(column, 1 / 3), abs=1e-6)
+    assert as_dict(low.match(seen, low)) == {column[1]: 1.0}
 
 
 @pytest.mark.parametrize(

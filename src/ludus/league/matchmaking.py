@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from ludus.core.errors import UsageError, unknown
+from ludus.equilibria.normal_form import solve_zero_sum
 from ludus.league.member import Member
 from ludus.league.population import Entry
 from ludus.league.view import LIVE, SELF, Match, View
@@ -293,20 +294,26 @@ def quality_update(quality: Rates, wins: Rates, rate: float = 0.01) -> Rates:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """P2SRO (McAleer et al. 2020): the meta-strategy over frozen policies and the live members below in the pipeline.
+    """P2SRO (McAleer et al. 2020): a Nash equilibrium between all frozen policies and the live members below in the
+    pipeline, by what is known of their games; who is not known to win or lose counts half. Two teams, zero-sum.
 
-    The older a member is, the lower it stands and the sooner it freezes.
+    The older a member is, the lower it stands and the sooner it freezes; the lowest meets frozen policies only.
     """
 
-    live: float = 0.5
-
     def __call__(self, view: View, member: Member) -> Match:
-        met = view.rivals(member)
-        below = [
-            LIVE + m.name for m in view.members.values() if m.role in met and self.age(view, m) > self.age(view, member)
-        ]
-        frozen = MetaStrategy()(view, member)
-        return mix((1 - self.live, frozen), (self.live, view.against(member, below))) if below else frozen
+        if len(view.spec.teams) != 2 or view.spec.reward != "zero-sum":
+            raise UsageError(f"--pipeline needs a zero-sum game of two teams, which {view.spec.name} is not")
+        [rival] = view.rivals(member)
+        met, own = self.below(view, member, rival), self.below(view, member, member.role)
+        if not any(name.startswith(LIVE) for name in met):
+            return MetaStrategy()(view, member)
+        payoffs = np.stack([view.table.rates(name, met, by_return=True) for name in own])
+        return view.against(member, met, np.maximum(solve_zero_sum(payoffs)[1], 0.0))
+
+    def below(self, view: View, member: Member, role: str) -> list[str]:
+        """Of a role: all frozen policies, and the live members that stand lower than this one."""
+        lower = [m for m in view.members.values() if m.role == role and self.age(view, m) > self.age(view, member)]
+        return [*_names(view.population.of(role)), *(LIVE + m.name for m in lower)]
 
     @staticmethod
     def age(view: View, member: Member) -> int:

@@ -87,7 +87,7 @@ def _psro(roles: list[str], choice: Choice) -> tuple[list[Member], str]:
         if choice.oracle == EXACT:
             raise UsageError("--pipeline trains several best responses at once; exact ones are there at once")
         levels = max(2, choice.mains)
-        rules |= {"span": "none"}
+        rules |= {"span": "none", "decay": 0.999}
         return _each(roles, levels, "level", match=Pipeline(), freeze=_Staggered(levels), **rules), solver
     match: Any = Rectified() if choice.rectified else Recommended() if solver == "ce" else MetaStrategy()
     return _each(roles, 1, "oracle", match=match, freeze=Every(), **rules), solver
