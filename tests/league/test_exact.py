@@ -203,11 +203,13 @@ def test_naive_self_play_with_best_responses_cycles_and_needs_no_meta_strategy()
     assert len(set(played)) == 3 and played[3:] == played[:-3]
 
 
-def test_a_damaged_newest_policy_is_not_the_end_of_an_exact_league(tmp_path):
+@pytest.mark.parametrize("preset", ["psro", "self-play"])
+def test_a_damaged_newest_policy_is_not_the_end_of_an_exact_league(tmp_path, preset):
+    """In self-play it is also what `@member` stands for."""
     from ludus.experiment.league import resume_league
 
     settings = {"oracle": "exact", "meta_solver": "last", "run_dir": tmp_path / "run"}
-    run = ludus.league("psro", "spiel/kuhn_poker", generations=2, **settings)
+    run = ludus.league(preset, "spiel/kuhn_poker", generations=2, **settings)
     [newest] = run.league.mixtures["player_0"]
     path = run.store.path(run.league.population.entries[newest].file)
     path.write_bytes(path.read_bytes()[:-1])

@@ -13,12 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tomli_w
 
 from ludus.algorithms.registry import name_of
 from ludus.core.errors import UsageError
-from ludus.core.tree import GameTree, tree_of_payoffs
 from ludus.envs.registry import make
 from ludus.experiment.config import read_toml
 from ludus.experiment.interrupt import Interrupt, Interrupted
@@ -26,6 +24,7 @@ from ludus.experiment.league_config import LeagueConfig, resolve_league
 from ludus.experiment.run_directory import versions
 from ludus.league.arena_device import DeviceArena
 from ludus.league.arena_exact import ExactArena
+from ludus.league.evaluator import tree_of
 from ludus.league.league import Generation, League, Plan
 from ludus.league.member import EXACT, Member
 from ludus.league.presets import Choice, plan, preset, roles_of
@@ -46,16 +45,6 @@ CONFIG, LEDGER, POLICIES = "league.toml", "ledger.sqlite", "policies"
 def is_league(path: Path) -> bool:
     """Whether a directory holds a league; what cannot be looked at (a name too long) holds none."""
     return os.path.isfile(path / CONFIG)
-
-
-def tree_of(env: Any) -> GameTree | None:
-    """The tree of a game that has one."""
-    if hasattr(env, "tree"):
-        found: GameTree = env.tree
-        return found
-    if hasattr(env, "payoffs") and getattr(env, "rounds", 1) == 1:
-        return tree_of_payoffs(np.asarray(env.payoffs, float), env.spec.name)
-    return None
 
 
 def league_arena(

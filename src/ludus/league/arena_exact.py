@@ -155,6 +155,9 @@ class ExactArena:
                 try:
                     self.payoffs.plans[name] = {player: self.store.get(file)["plan"]}
                 except DamagedFileError as error:
+                    # Nobody's newest policy any more, or `@member` would be asked for it again and again.
+                    self._newest_of = {m: n for m, n in self._newest_of.items() if n != name}
+                    del self._files[name]
                     raise DamagedPolicyError(name, error) from error
         self.payoffs.forget_but(names)
 

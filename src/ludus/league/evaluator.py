@@ -34,14 +34,12 @@ class Evaluator:
     def tree(self) -> GameTree | None:
         """What payoffs can be computed over: the game's own tree, or that of a one-shot game, whose players see
         nothing and have equally many actions."""
-        own: GameTree | None = getattr(self.env, "tree", None)
-        if own is not None or not hasattr(self.env, "payoffs") or self.env.rounds > 1:
-            return own
-        payoffs = np.asarray(self.env.payoffs, float)
-        *actions, players = payoffs.shape
-        if len(set(actions)) > 1 or players != len(self.env.spec.teams):
+        tree = tree_of(self.env)
+        if tree is None or hasattr(self.env, "tree"):
+            return tree
+        if not tree.legal.all() or tree.players != len(self.env.spec.teams):
             return None
-        return replace(tree_of_payoffs(payoffs, self.env.spec.name), observation=np.ones((players, 1), np.float32))
+        return replace(tree, observation=np.ones((tree.players, 1), np.float32))
 
     def exact(self, profiles: list[Profile]) -> list[Cell]:
         """Expected returns over the game's tree."""
@@ -120,6 +118,16 @@ class Evaluator:
             Cell(float(games), found.returns[k, 0], found.squares[k, 0], found.scores[k, 0])
             for k in range(len(profiles))
         ]  # type: ignore[arg-type]
+
+
+def tree_of(env: Any) -> GameTree | None:
+    """The tree of a game that has one; a one-shot game is one, whose players move in turn and see nothing."""
+    if hasattr(env, "tree"):
+        found: GameTree = env.tree
+        return found
+    if hasattr(env, "payoffs") and getattr(env, "rounds", 1) == 1:
+        return tree_of_payoffs(np.asarray(env.payoffs, float), env.spec.name)
+    return None
 
 
 def blocks(profiles: list[Profile], most: int) -> list[list[Profile]]:

@@ -172,7 +172,7 @@ class AlphaStarMain:
         mains = [m for m in view.members.values() if m.kind == "main" and m.role in view.rivals(member)]
         share = 1.0 / max(1, len(mains))
         current = mix(*((share, self._against_main(view, member, main)) for main in mains))
-        everyone = view.against(member, past, pfsp(view.rates(member, past))) if past else current
+        everyone = view.against(member, past, pfsp(cautious_rates(view, member, past))) if past else current
         return mix(
             (self.self_play, current),
             (self.past, everyone),

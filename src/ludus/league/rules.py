@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ludus.league.matchmaking import pfsp
+from ludus.league.matchmaking import ENOUGH, pfsp
 from ludus.league.member import FRESH, Member
 from ludus.league.view import LIVE, View
 
@@ -41,7 +41,7 @@ class WhenStrong:
     rate: float = 0.7
     least: int = 1
     most: int = 2
-    games: float = 30
+    games: float = ENOUGH
 
     def __call__(self, view: View, member: Member) -> bool:
         since = view.progress[member.name].since
