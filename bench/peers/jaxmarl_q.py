@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--checkout", type=Path, required=True, help="work tree of the peer")
     parser.add_argument("--updates", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=1, help="trained in one program, as its own scripts do")
     parser.add_argument("--evaluate", action="store_true", help="its own greedy evaluation at the end")
     parser.add_argument("--smax", help="train on this SMAX map instead")
     parser.add_argument("--json", action="store_true")
@@ -63,19 +64,23 @@ def main() -> None:
     sys.modules["omegaconf"] = types.SimpleNamespace(OmegaConf=None)  # type: ignore
     module = load_script(folder / script)
     env, _ = module.env_from_config(config)
-    train = jax.jit(module.make_train(config, env))
-    key = jax.random.PRNGKey(given.seed)
+    train, key = module.make_train(config, env), jax.random.PRNGKey(given.seed)
+    if given.seeds > 1:
+        train, key = jax.vmap(train), jax.random.split(key, given.seeds)
+    train = jax.jit(train)
     begin = time.perf_counter()
     compiled = train.lower(key).compile()
     compile_seconds = time.perf_counter() - begin
     begin = time.perf_counter()
     out: Any = jax.block_until_ready(compiled(key))
     seconds = time.perf_counter() - begin
-    steps = config["TOTAL_TIMESTEPS"]
+    steps = config["TOTAL_TIMESTEPS"] * given.seeds
     result = {
         "system": "jaxmarl",
         "variant": given.variant,
         "loop": "checkout",
+        "device": jax.devices()[0].device_kind,
+        "seeds": given.seeds,
         "env_steps": steps,
         "seconds": seconds,
         "env_steps_per_second": steps / seconds,
@@ -86,10 +91,11 @@ def main() -> None:
     }
     if given.evaluate:
         found = next(x for x in out["runner_state"] if isinstance(x, dict) and "returned_episode_returns" in x)
-        metrics = {name: float(value) for name, value in found.items()}
-        result["evaluation"] = metrics
+        result["evaluation"] = {name: value.tolist() for name, value in found.items()}
         agents = 1 if given.smax else env.num_agents
-        result["final_return"] = metrics["returned_episode_returns"] / agents
+        returns = found["returned_episode_returns"] / agents
+        result["returns"] = returns.tolist()
+        result["final_return"] = float(returns.mean())
     print(json.dumps(result, indent=None if given.json else 1))
 
 
