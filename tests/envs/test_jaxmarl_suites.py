@@ -125,7 +125,12 @@ def test_observations_are_exactly_the_suites(name):
             expected = rows if seen.mover is None else rows[seen.mover : seen.mover + 1]
             np.testing.assert_array_equal(shown.observation[group], expected)
         if seen.state is not None:
-            np.testing.assert_array_equal(shown.state, seen.state)
+            expected = seen.state
+            if name.startswith("smax"):  # positions are shares of the map of 32 by 32 cells, exactly a power of two
+                units = len(expected) // 12
+                expected = np.array(expected)
+                expected[: units * 10].reshape(units, 10)[:, 1:3] /= 32
+            np.testing.assert_array_equal(shown.state, expected)
 
 
 @every_game

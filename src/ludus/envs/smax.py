@@ -2,7 +2,8 @@
 
 `smax/<map>` is played by the allies against the suite's scripted enemy; in `smax/<map>-versus` both sides learn.
 The suite ends battles and long episodes alike: a side that is all dead is the end, the time limit is a truncation.
-It reads its clock before it advances, so an episode may take one step more than `max_steps`.
+It reads its clock before it advances, so an episode may take one step more than `max_steps`. Its state counts positions
+in cells of the map; here they are shares of the map's width and height.
 """
 
 from __future__ import annotations
@@ -52,11 +53,20 @@ class SMAX:
             truncates=True,
             win_return=self._win_return(),
         )
+        self._state_scale = self._scale_of_state()
 
     def _win_return(self) -> float:
         """What a side's return exceeds only if it won: the damage it dealt adds up to 1, the bonus comes on top."""
         bonus = float(self.suite.won_battle_bonus)
         return bonus / 2 if self.suite.use_self_play_reward else 1.0 + bonus / 2
+
+    def _scale_of_state(self) -> np.ndarray:
+        """Positions of up to 32 would drown the features of size 1 beside them in central critics and mixers."""
+        unit = np.ones(len(self.suite.own_features), np.float32)
+        unit[self.suite.own_features.index("position_x")] = 1 / self.suite.map_width
+        unit[self.suite.own_features.index("position_y")] = 1 / self.suite.map_height
+        units = self.suite.num_allies + self.suite.num_enemies
+        return np.concatenate([np.tile(unit, units), np.ones(2 * units, np.float32)])
 
     def _show(self, observation: dict[str, Array], state: Any, reward: dict[str, Array], done: Array) -> TimeStep:
         alive = self._battle(state).unit_alive
@@ -70,7 +80,7 @@ class SMAX:
             reward=reward,
             terminated=done & decided,
             truncated=done & ~decided,
-            state=observation["world_state"],
+            state=observation["world_state"] * self._state_scale,
         )
 
     def _battle(self, state: Any) -> Any:
