@@ -173,7 +173,11 @@ def environment(times: int) -> None:
     seconds = []
     for _ in range(times):
         before = len(program.pool.faults.recovery)
-        timer = threading.Timer(dice.random(), lambda: moment.append(kill(dice.choice(program.pool.pids))))
+        pids = [
+            *program.pool.pids,
+            *(pid for _, pid in program.pool.serving),
+        ]  # those that make games and those that step
+        timer = threading.Timer(dice.random(), lambda pids=pids: moment.append(kill(dice.choice(pids))))
         moment: list[float] = []
         timer.start()
         while len(program.pool.faults.recovery) == before:
@@ -321,7 +325,7 @@ def stopped(seconds: float) -> None:
     """An actor is stopped and continued; how long learning stood still."""
     for timeout in (60.0, 5.0):
         reader = Reader()
-        where = Placement(runtime="ray", actors=2, env_timeout=timeout)
+        where = Placement(runtime="ray", actors=2, env_timeout=TIMEOUTS[kind])
         program = program_for(IMPALA(rollout_length=16, network=SMALL), make(DIARY), 8, 10**8, placement=where)
         program = watched(program, reader)
         state = program.init(0)
@@ -358,16 +362,19 @@ def try_continue(pid: int) -> None:
         return
 
 
-def environments(share: float, pairs: int, seconds: float) -> None:
+TIMEOUTS = {"raise": 60.0, "nan": 60.0, "crash": 60.0, "hang": 1.0}  # seconds after which a silent process is replaced
+
+
+def environments(share: float, pairs: int, seconds: float, kinds: list[str]) -> None:
     """Throughput of training while environments fail, against the same without."""
     algorithm = PPO(rollout_length=64, network=Network(hidden=(64, 64)))
-    for kind, timeout in (("raise", 60.0), ("nan", 60.0), ("crash", 60.0), ("hang", 1.0)):
+    for kind in kinds:
         rates: dict[str, list[float]] = {"": [], kind: []}
         counts: dict[str, int] = {}
         for _ in range(pairs):
             for misbehave, found in rates.items():
                 env = make("faulty_games:spread", misbehave=misbehave, rate=share)
-                where = Placement(workers=2, env_timeout=timeout)
+                where = Placement(workers=2, env_timeout=TIMEOUTS[kind])
                 program = program_for(algorithm, env, 16, 10**8, on_nan="skip", placement=where)
                 state = program.init(0)
                 call = program.compile(state)
@@ -477,6 +484,7 @@ if __name__ == "__main__":
     one = actions.add_parser("stop")
     one.add_argument("--seconds", type=float, default=60.0)
     one = actions.add_parser("environments")
+    one.add_argument("--only", nargs="*", choices=TIMEOUTS, default=list(TIMEOUTS))
     one.add_argument("--share", type=float, default=0.01)
     one.add_argument("--pairs", type=int, default=3)
     one.add_argument("--seconds", type=float, default=10.0)
@@ -488,7 +496,7 @@ if __name__ == "__main__":
     if given.what == "stop":
         stopped(given.seconds)
     elif given.what == "environments":
-        environments(given.share, given.pairs, given.seconds)
+        environments(given.share, given.pairs, given.seconds, given.only)
     elif given.what == "long":
         long(given.minutes, given.every)
     elif given.role in ("actor", "inference", "learner"):

@@ -18,9 +18,9 @@ class Faulty(HostEnvironment):
     def __init__(self, game: HostEnvironment, misbehave: str, rate: float):
         self.game, self.spec = game, game.spec
         self.misbehave, self.rate = misbehave, rate
-        self._random = np.random.default_rng(time.monotonic_ns() + os.getpid())
 
     def reset(self, seed: int) -> HostStep:
+        self._random = np.random.default_rng(time.monotonic_ns() + os.getpid())  # each copy fails at its own times
         return self.game.reset(seed)
 
     def step(self, actions: dict[str, np.ndarray]) -> HostStep:

@@ -89,11 +89,11 @@ class Diary(HostEnvironment):
         self.spec = GameSpec("host/diary", (group,), "common", horizon=length, truncates=width > 0)
         self.length, self.misbehave, self.rate, self.once = length, misbehave, rate, once
         self.truncates = width > 0
-        self._random = np.random.default_rng(os.getpid() + time.monotonic_ns())
         self._life = self._time = 0
 
     def reset(self, seed: int) -> HostStep:
         self._life, self._time = seed % (1 << 24), 0
+        self._random = np.random.default_rng(os.getpid() + time.monotonic_ns())  # copies differ
         return self._show(0.0)
 
     def step(self, actions: dict[str, np.ndarray]) -> HostStep:

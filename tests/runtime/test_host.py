@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -206,6 +207,38 @@ def test_a_killed_process_is_replaced_and_counted(programs):
     assert program.pool.faults.counts == {"crash": 1}
     assert 1 <= check_diary(seen) <= ENVS // 2
     assert program.pool.faults.recovery[0] < 10
+
+
+def test_a_copy_of_the_same_process_goes_on_where_one_dies(programs):
+    program = programs(PPO(rollout_length=200, network=SMALL), "host_games:diary", 10**6)
+    program.compile(program.init(0))
+    pool = program.pool
+    before, (birth, pid) = pool.pids, pool.serving[0]
+    assert pid not in before
+    threading.Timer(0.2, lambda: os.kill(pid, signal.SIGKILL)).start()
+    seen = diary_of(program, 4)
+    assert pool.faults.counts == {"crash": 1} and "exit code -9" in pool.faults.messages[-1]
+    assert pool.pids == before and pool.serving[0][0] == birth + 1 and pool.serving[0][1] != pid
+    assert 1 <= check_diary(seen) <= ENVS // 2
+    assert pool.faults.recovery[0] < 5
+
+
+def test_nothing_is_left_of_a_process_and_its_copies(programs):
+    program = programs(PPO(rollout_length=12, network=SMALL), "host_games:diary", 10**6)
+    program.compile(program.init(0))
+    diary_of(program, 1)
+    pids = [*program.pool.pids, *(pid for _, pid in program.pool.serving)]
+    os.kill(pids[0], signal.SIGKILL)  # the one that keeps; the copy goes with it
+    program.close()
+
+    def runs(pid):
+        stat = Path(f"/proc/{pid}/stat")
+        return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+    begin = time.monotonic()
+    while (left := [pid for pid in pids if runs(pid)]) and time.monotonic() - begin < 5:
+        time.sleep(0.05)
+    assert not left
 
 
 def test_a_process_that_dies_again_while_it_is_made_is_replaced_again(programs, monkeypatch):

@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from ludus.envs.registry import SUITES
 from ludus.runtime.host.board import BROKE, USELESS, Board, allocate
 from ludus.runtime.host.worker import BEGIN, QUIT, STEP, work
 
+BORN = b"{"  # how the first words of a process begin
 BLOCKS = 2  # of each process: one steps while the other is decided for
 
 
@@ -94,7 +96,8 @@ class Pool:
         for client in self.clients:
             halves[client.block if len(self._blocks[client.worker]) > 1 else client.worker % 2].append(client)
         self.halves = [half for half in halves if half]
-        self._processes: list[Any] = [None] * workers
+        self._processes: list[Any] = [None] * workers  # that make environments, and keep them for those that serve
+        self.serving: list[tuple[int, int]] = [(0, 0)] * workers  # which of their copies steps them, and its process id
         self._pipes: list[Connection] = [None] * workers  # type: ignore[list-item]
         self._making: dict[int, float] = {}  # processes that make their environments still, and since when
         self._unmade: Counter = Counter()  # how often a process died over that, in a row
@@ -113,7 +116,7 @@ class Pool:
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes."""
+        """Of the processes that make environments."""
         return [p.pid for p in self._processes]
 
     def _launch(self, worker: int) -> None:
@@ -132,7 +135,7 @@ class Pool:
         with _nobody_is_main():
             process.start()
         theirs.close()
-        self._processes[worker], self._pipes[worker] = process, ours
+        self._processes[worker], self._pipes[worker], self.serving[worker] = process, ours, (0, 0)
         self._making[worker] = time.monotonic()
 
     @property
@@ -145,7 +148,8 @@ class Pool:
     def _made(self, worker: int) -> None:
         """Hear that a process has made its environments; its clients that should step do so now."""
         try:
-            said = json.loads(self._pipes[worker].recv_bytes())
+            while (heard := self._pipes[worker].recv_bytes())[:1] != BORN:
+                pass  # the last words of one that hung
         except (EOFError, OSError) as error:
             self._unmade[worker] += 1
             if not self.faults.counts or self._unmade[worker] >= self.tolerance:
@@ -153,10 +157,16 @@ class Pool:
             self.faults.add("crash", f"process {worker} of {self._name} died while it made its environments")
             self._replace(worker)
             return
+        said = json.loads(heard)
         if "cannot" in said:
             raise UsageError(said["cannot"])
-        self.faults.recovery.append(time.monotonic() - self._making.pop(worker))
         self._unmade[worker] = 0
+        self._welcome(worker, said, self._making.pop(worker))
+
+    def _welcome(self, worker: int, said: dict[str, Any], since: float) -> None:
+        """A process serves; let its clients that should step do so now."""
+        self.serving[worker] = said["birth"], said["pid"]
+        self.faults.recovery.append(time.monotonic() - since)
         for client in self.clients:
             if client.worker == worker and client.stepping:
                 self.ask(client)
@@ -167,7 +177,8 @@ class Pool:
         if client.worker in self._making:
             return  # it is asked as soon as its environments are made
         with contextlib.suppress(OSError):  # a dead process is found by those who wait for it
-            self._pipes[client.worker].send_bytes(bytes([STEP if client.begun else BEGIN, client.block]))
+            order, birth = STEP if client.begun else BEGIN, self.serving[client.worker][0]
+            self._pipes[client.worker].send_bytes(bytes([order, client.block, birth]))
 
     def begin(self) -> None:
         """New episodes everywhere."""
@@ -207,21 +218,31 @@ class Pool:
             elif w in self._making:
                 self._too_slow(w)
             else:
-                self.faults.add("hang", f"process {w} of {self._name} did not answer for {self.timeout:.0f} s")
-                self._replace(w)
+                self.faults.add("hang", f"process {w} of {self._name} did not answer for {self.timeout:g} s")
+                self._lost(w)
+                self._making[w] = time.monotonic()
+                self._end(w)  # its keeper puts another one in its place
 
     def _read(self, worker: int) -> None:
         """All that a process has said so far."""
         pipe = self._pipes[worker]
         try:
             while pipe.poll():
-                self._heard(worker, pipe.recv_bytes())
+                said = pipe.recv_bytes()
+                if said[:1] == BORN:
+                    born = json.loads(said)
+                    since, code = born["died"]
+                    self._crashed(worker, code)
+                    self._lost(worker)
+                    self._welcome(worker, born, since)
+                else:
+                    self._heard(worker, said)
         except (EOFError, OSError):
-            code = self._processes[worker].exitcode
-            self.faults.add(
-                "crash", f"process {worker} of {self._name} died" + (f" (exit code {code})" if code else "")
-            )
+            self._crashed(worker, self._processes[worker].exitcode)
             self._replace(worker)
+
+    def _crashed(self, worker: int, code: int | None) -> None:
+        self.faults.add("crash", f"process {worker} of {self._name} died" + (f" (exit code {code})" if code else ""))
 
     def _heard(self, worker: int, said: bytes) -> None:
         client = next(c for c in self.clients if c.worker == worker and c.block == said[0])
@@ -261,12 +282,24 @@ class Pool:
             )
 
     def _replace(self, worker: int) -> None:
-        """A new process in the place of a dead or hung one; the others play on while it makes its environments."""
+        """A new process in the place of a dead one; the others play on while it makes its environments."""
         process = self._processes[worker]
         process.kill()
+        self._end(worker)
         process.join()
         self._pipes[worker].close()
         self._launch(worker)
+        self._lost(worker)
+
+    def _end(self, worker: int) -> None:
+        """Kill the process that serves."""
+        pid = self.serving[worker][1]
+        if pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _lost(self, worker: int) -> None:
+        """The episodes of a process are lost."""
         for client in self.clients:
             if client.worker == worker:
                 client.begun, client.cut = False, True
@@ -279,13 +312,14 @@ class Pool:
             if process is None:
                 continue
             with contextlib.suppress(OSError):
-                pipe.send_bytes(bytes([QUIT, 0]))
-        for pipe, process in zip(self._pipes, self._processes, strict=True):
+                pipe.send_bytes(bytes([QUIT, 0, 0]))
+        for worker, (pipe, process) in enumerate(zip(self._pipes, self._processes, strict=True)):
             if process is None:
                 continue
             process.join(2.0)
             if process.is_alive():
                 process.kill()
+                self._end(worker)
                 process.join()
             pipe.close()
 

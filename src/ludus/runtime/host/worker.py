@@ -1,11 +1,20 @@
-"""A process of environments: steps those of a block when told to, begins new episodes, and says what broke."""
+"""A process of environments: steps those of a block when told to, begins new episodes, and says what broke.
+
+The process that makes the environments keeps them untouched; a copy of it serves. Where the copy dies, another one is
+there within milliseconds, games and all.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import json
+import os
 import signal
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,12 +40,55 @@ def work(
             pipe.send_bytes(json.dumps({"cannot": told(error)}).encode())
         return
     gc.freeze()  # what was imported and made stays, and need not be looked through again and again
+    if _alone():
+        _keep(pipe, crew)
+    else:
+        _serve(pipe, crew, {"birth": 0, "pid": os.getpid()})
+
+
+def _alone() -> bool:
+    """Whether this process may be copied: threads, which a game may have started, are not."""
+    tasks = Path("/proc/self/task")
+    return tasks.is_dir() and len(list(tasks.iterdir())) == 1
+
+
+def _keep(pipe: Any, crew: Crew) -> None:
+    """Let a copy of this process serve, and another one each time that it dies."""
+    keeper, birth, died = os.getpid(), 0, None
+    while True:
+        serving = os.fork()
+        if not serving:
+            _die_with(keeper)
+            code = 1
+            try:
+                _serve(pipe, crew, {"birth": birth, "pid": os.getpid(), "died": died})
+                code = 0
+            finally:
+                os._exit(code)
+        _, status = os.waitpid(serving, 0)
+        if status == 0:
+            return
+        birth, died = (birth + 1) % 256, (time.monotonic(), os.waitstatus_to_exitcode(status))
+
+
+def _die_with(parent: int) -> None:
+    """Ask the system to end this process with its parent."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _serve(pipe: Any, crew: Crew, born: dict[str, Any]) -> None:
+    """Say who this is, then do what is asked of it; what was asked of one that died is not for this one."""
     with contextlib.suppress(EOFError, OSError, KeyboardInterrupt):
-        pipe.send_bytes(b"{}")
+        pipe.send_bytes(json.dumps(born).encode())
         while True:
-            order, block = pipe.recv_bytes()
+            order, block, birth = pipe.recv_bytes()
             if order == QUIT:
                 break
+            if birth != born["birth"]:
+                continue
             wrong = crew.begin(block) if order == BEGIN else crew.step(block)
             pipe.send_bytes(bytes([block]) + (json.dumps(wrong).encode() if wrong else b""))
     crew.close()
