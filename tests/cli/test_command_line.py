@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from pathlib import Path
 import pytest
 
 from ludus import __version__
+from ludus.core.errors import UsageError
+from ludus.envs.registry import make
+from ludus.experiment.api import policies_of
 from ludus.runtime.setup import available
 
 RPS = "matrix/rock_paper_scissors"
@@ -433,6 +437,20 @@ def test_report_writes_curves_a_table_and_one_self_contained_page(ludus, run, ot
     assert not re.search(r"""(src|href)=["'](?!data:)""", page), "the page needs nothing else"
     said = ludus("report", run)
     assert said.code == 0 and "bootstrap" in said.out and Path(run, "report", "report.html").is_file()
+
+
+def test_report_names_a_row_that_is_none_of_its_own(ludus, run, tmp_path):
+    other = str(tmp_path / "other")
+    shutil.copytree(run, other)
+    metrics = Path(other, "metrics.jsonl")
+    rows = metrics.read_text().splitlines()
+    metrics.write_text("\n".join([rows[0], "{}", *rows[1:]]))
+    ludus("report", other).refuses("metrics.jsonl, line 2")
+
+
+def test_nobody_called_randm_is_played_against():
+    with pytest.raises(UsageError, match="did you mean 'random'"):
+        policies_of("randm", make("pgx/tic_tac_toe").spec)
 
 
 def test_report_refuses_a_place_that_cannot_be_written(ludus, run):

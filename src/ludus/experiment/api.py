@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ludus.core.errors import UsageError
+from ludus.core.errors import UsageError, nearest
 from ludus.core.game import GameSpec
 from ludus.envs import registry
 from ludus.experiment.config import Config, Settings, merge, read_toml, resolve
@@ -132,6 +132,8 @@ def policies_of(source: Any, spec: GameSpec) -> dict[str, Any]:
     """Policies for a game from what a user may give: a dict by group, a run or its path, or `"random"`."""
     if isinstance(source, str) and source == "random":
         return random_policies(spec)
+    if isinstance(source, str) and not Path(source).exists() and (hint := nearest(source, ["random"])):
+        raise UsageError(f"there is no run '{source}'{hint}")
     if isinstance(source, str | Path):
         source = load(source)
     if isinstance(source, Run):

@@ -15,6 +15,7 @@ from typing import Any
 
 from ludus.core.errors import UsageError
 from ludus.experiment.config import Config, from_dict, read_toml
+from ludus.storage.arrays import DamagedFileError
 from ludus.storage.checkpoints import Checkpoints
 from ludus.storage.files import cannot_write, sync, write_atomically
 from ludus.storage.lock import DirectoryLock
@@ -105,11 +106,14 @@ class RunDirectory:
         if not path.exists():
             return []
         found = []
-        for line in path.read_text().splitlines():
+        for number, line in enumerate(path.read_text().splitlines(), 1):
             try:
-                found.append(json.loads(line))
+                row = json.loads(line)
             except json.JSONDecodeError:
                 break  # a line cut short by a crash: nothing after it counts
+            if not isinstance(row, dict) or (file in (METRICS, EVALUATIONS) and not row.keys() >= {"steps", "seed"}):
+                raise DamagedFileError(f"{path}, line {number}, is no row that Ludus wrote: it has no steps or no seed")
+            found.append(row)
         return found
 
     def sizes(self) -> dict[str, int]:
