@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def _keep(pipe: Any, crew: Crew) -> None:
     """Let a copy of this process serve, and another one each time that it dies."""
     keeper, birth, died = os.getpid(), 0, None
     while True:
+        _flush()
         serving = os.fork()
         if not serving:
             _die_with(keeper)
@@ -63,12 +65,22 @@ def _keep(pipe: Any, crew: Crew) -> None:
             try:
                 _serve(pipe, crew, {"birth": birth, "pid": os.getpid(), "died": died})
                 code = 0
+            except BaseException:
+                traceback.print_exc()
             finally:
+                _flush()
                 os._exit(code)
         _, status = os.waitpid(serving, 0)
         if status == 0:
             return
         birth, died = (birth + 1) % 256, (time.monotonic(), os.waitstatus_to_exitcode(status))
+
+
+def _flush() -> None:
+    """Write out what games have printed: a copy would write it again, and one that ends so would not."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
 
 
 def _die_with(parent: int) -> None:
