@@ -2,8 +2,8 @@
 
 `smax/<map>` is played by the allies against the suite's scripted enemy; in `smax/<map>-versus` both sides learn.
 The suite ends battles and long episodes alike: a side that is all dead is the end, the time limit is a truncation.
-It reads its clock before it advances, so an episode may take one step more than `max_steps`. Its state counts positions
-in cells of the map; here they are shares of the map's width and height.
+It reads its clock before it advances, so an episode may take one step more than `max_steps`. Positions in its state are
+in cells of the map; here they are shares of it.
 """
 
 from __future__ import annotations
@@ -61,12 +61,11 @@ class SMAX:
         return bonus / 2 if self.suite.use_self_play_reward else 1.0 + bonus / 2
 
     def _scale_of_state(self) -> np.ndarray:
-        """Positions of up to 32 would drown the features of size 1 beside them in central critics and mixers."""
-        unit = np.ones(len(self.suite.own_features), np.float32)
-        unit[self.suite.own_features.index("position_x")] = 1 / self.suite.map_width
-        unit[self.suite.own_features.index("position_y")] = 1 / self.suite.map_height
+        """Positions of up to 32 drown features of size 1 beside them, in critics and mixers."""
+        sizes = {"position_x": self.suite.map_width, "position_y": self.suite.map_height}
+        unit = [1 / sizes.get(name, 1) for name in self.suite.own_features]
         units = self.suite.num_allies + self.suite.num_enemies
-        return np.concatenate([np.tile(unit, units), np.ones(2 * units, np.float32)])
+        return np.array(unit * units + [1.0] * 2 * units, np.float32)
 
     def _show(self, observation: dict[str, Array], state: Any, reward: dict[str, Array], done: Array) -> TimeStep:
         alive = self._battle(state).unit_alive
