@@ -28,7 +28,7 @@ CASES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "qmix_gru": ("qmix", "mpe/simple_spread", {"warm_up": 200}),
     "ddpg": ("ddpg", "gym/Pendulum-v1", {"warm_up": 200}),
 }
-UPDATES = 3
+CALLS = 3  # of the compiled program, each of several updates
 
 
 def weights(case: str, out: Path) -> None:
@@ -53,9 +53,10 @@ def weights(case: str, out: Path) -> None:
         return np.concatenate([np.ravel(x) for x in leaves if isinstance(x, jax.Array) and x.dtype == np.float32])
 
     before = flat()
-    for _ in range(UPDATES):
+    for _ in range(CALLS):
         state, _ = jax.block_until_ready(run(state))
-    np.savez(out, before=before, after=flat(), device=jax.devices()[0].device_kind)
+    updates = CALLS * program.iterations_per_call
+    np.savez(out, before=before, after=flat(), updates=updates, device=jax.devices()[0].device_kind)
 
 
 def child(case: str, folder: Path, name: str, **environment: str) -> dict[str, np.ndarray]:
@@ -76,18 +77,16 @@ def main() -> None:
     if given.case:
         weights(given.case, given.out)
         return
-    rows = []
     with tempfile.TemporaryDirectory() as directory:
         for case in CASES:
             host = child(case, Path(directory), "host", JAX_PLATFORMS="cpu", LUDUS_HOST_DEVICES="1")
             change = np.abs(host["after"] - host["before"]).max()
-            row: dict[str, Any] = {"case": case, "updates": UPDATES, "change": float(change)}
+            row: dict[str, Any] = {"case": case, "updates": int(host["updates"]), "change": float(change)}
             for precision in ("highest", "default"):
                 name = {} if precision == "default" else {"JAX_DEFAULT_MATMUL_PRECISION": precision}
                 found = child(case, Path(directory), precision, **name)
                 row["device"] = str(found["device"])
                 row[precision] = float(np.abs(found["after"] - host["after"]).max() / change)
-            rows.append(row)
             print(json.dumps(row) if given.json else row, flush=True)
 
 

@@ -173,10 +173,8 @@ def environment(times: int) -> None:
     seconds = []
     for _ in range(times):
         before = len(program.pool.faults.recovery)
-        pids = [
-            *program.pool.pids,
-            *(pid for _, pid in program.pool.serving),
-        ]  # those that make games and those that step
+        # Those that make games and those that step them.
+        pids = [*program.pool.pids, *(pid for _, pid in program.pool.serving)]
         timer = threading.Timer(dice.random(), lambda pids=pids: moment.append(kill(dice.choice(pids))))
         moment: list[float] = []
         timer.start()
@@ -325,7 +323,7 @@ def stopped(seconds: float) -> None:
     """An actor is stopped and continued; how long learning stood still."""
     for timeout in (60.0, 5.0):
         reader = Reader()
-        where = Placement(runtime="ray", actors=2, env_timeout=TIMEOUTS[kind])
+        where = Placement(runtime="ray", actors=2, env_timeout=timeout)
         program = program_for(IMPALA(rollout_length=16, network=SMALL), make(DIARY), 8, 10**8, placement=where)
         program = watched(program, reader)
         state = program.init(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,12 @@ class Diary(HostEnvironment):
 
 def diary(*, length: int = 7, misbehave: str = "", rate: float = 0.01, once: str = "", width: int = 0) -> Diary:
     return Diary(length, misbehave, rate, once, width)
+
+
+def threaded_diary(*, misbehave: str = "", once: str = "") -> Diary:
+    """A diary that starts a thread, so that its process cannot be copied."""
+    threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+    return Diary(7, misbehave, 0.01, once, 0)
 
 
 def never(*, message: str = "no such game") -> HostEnvironment:

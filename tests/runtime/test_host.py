@@ -223,6 +223,17 @@ def test_a_copy_of_the_same_process_goes_on_where_one_dies(programs):
     assert pool.faults.recovery[0] < 5
 
 
+def test_a_process_with_threads_is_made_again_not_copied(programs):
+    program = programs(PPO(rollout_length=200, network=SMALL), "host_games:threaded_diary", 10**6)
+    program.compile(program.init(0))
+    pool, before = program.pool, program.pool.pids
+    assert [pid for _, pid in pool.serving] == before
+    threading.Timer(0.2, lambda: os.kill(before[0], signal.SIGKILL)).start()
+    seen = diary_of(program, 4)
+    assert pool.faults.counts == {"crash": 1} and pool.pids[0] != before[0]
+    assert 1 <= check_diary(seen) <= ENVS // 2
+
+
 def test_nothing_is_left_of_a_process_and_its_copies(programs):
     program = programs(PPO(rollout_length=12, network=SMALL), "host_games:diary", 10**6)
     program.compile(program.init(0))
@@ -284,11 +295,12 @@ def test_the_others_play_on_while_a_process_is_made_again(programs, monkeypatch)
     assert steps[1] > 10 and steps[0] == 0
 
 
-def test_a_hanging_environment_is_found_by_the_watchdog(programs, tmp_path):
+@pytest.mark.parametrize("game", ["diary", "threaded_diary"])
+def test_a_hanging_environment_is_found_by_the_watchdog(programs, tmp_path, game):
     once = tmp_path / "once"
     once.touch()
     options = {"misbehave": "hang", "once": str(once)}
-    program = programs(PPO(rollout_length=12, network=SMALL), "host_games:diary", 10**6, options=options, timeout=1.0)
+    program = programs(PPO(rollout_length=12, network=SMALL), f"host_games:{game}", 10**6, options=options, timeout=1.0)
     program.compile(program.init(0))
     begin = time.monotonic()
     seen = diary_of(program, 6)

@@ -219,9 +219,7 @@ class Pool:
                 self._too_slow(w)
             else:
                 self.faults.add("hang", f"process {w} of {self._name} did not answer for {self.timeout:g} s")
-                self._lost(w)
-                self._making[w] = time.monotonic()
-                self._end(w)  # its keeper puts another one in its place
+                self._renew(w)
 
     def _read(self, worker: int) -> None:
         """All that a process has said so far."""
@@ -290,6 +288,15 @@ class Pool:
         self._pipes[worker].close()
         self._launch(worker)
         self._lost(worker)
+
+    def _renew(self, worker: int) -> None:
+        """End a process that hangs; the one that keeps its games, if there is one, puts another in its place."""
+        if self.serving[worker][1] == self._processes[worker].pid:
+            self._replace(worker)
+            return
+        self._lost(worker)
+        self._making[worker] = time.monotonic()
+        self._end(worker)
 
     def _end(self, worker: int) -> None:
         """Kill the process that serves."""
