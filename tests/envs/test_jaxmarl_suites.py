@@ -483,7 +483,7 @@ def test_every_map_and_layout_has_a_name():
         assert name in smax.NAMES and make(f"smax/{name}").spec.name == f"smax/{name}"
 
 
-@pytest.mark.parametrize("name", ["smax/3m", "overcooked/cramped_room", "storm", "coin_game"])
+@pytest.mark.parametrize("name", ["smax/3m", "overcooked/cramped_room", "storm"])
 def test_episodes_can_be_drawn(name, tmp_path):
     image = pytest.importorskip("PIL.Image")
     rng, drawn = np.random.default_rng(0), game(name)

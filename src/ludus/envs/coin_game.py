@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxmarl.environments.coin_game import CoinGame as Suite
 from jaxtyping import Array, Key
 
@@ -71,11 +69,6 @@ class CoinGame:
         moves = unstack(actions, self.members)
         observation, state, reward, done, _ = self.suite.step_env(key, state, moves)
         return state, self._show(observation, stack_rewards(reward, self.members), done["__all__"])
-
-    def render(self, states: list[Any], path: str) -> None:
-        """Draw the states of one episode as a GIF."""
-        frames = [self.suite.render(jax.tree.map(np.asarray, state)) for state in states]
-        frames[0].save(path, save_all=True, append_images=frames[1:], duration=200, loop=0)
 
 
 def make(
