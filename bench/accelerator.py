@@ -1,4 +1,4 @@
-"""Whether an accelerator trains what host cores train: the same few updates on both, and how far weights are apart.
+"""Whether an accelerator trains what host cores train: the same calls of a program on both, and how far apart they end.
 
     python bench/accelerator.py [--json]
 
