@@ -363,7 +363,7 @@ def try_continue(pid: int) -> None:
 TIMEOUTS = {"raise": 60.0, "nan": 60.0, "crash": 60.0, "hang": 1.0}  # seconds after which a silent process is replaced
 
 
-def environments(share: float, pairs: int, seconds: float, kinds: list[str]) -> None:
+def environments(game: str, num_envs: int, share: float, pairs: int, seconds: float, kinds: list[str]) -> None:
     """Throughput of training while environments fail, against the same without."""
     algorithm = PPO(rollout_length=64, network=Network(hidden=(64, 64)))
     for kind in kinds:
@@ -371,9 +371,9 @@ def environments(share: float, pairs: int, seconds: float, kinds: list[str]) -> 
         counts: dict[str, int] = {}
         for _ in range(pairs):
             for misbehave, found in rates.items():
-                env = make("faulty_games:spread", misbehave=misbehave, rate=share)
+                env = make(f"faulty_games:{game}", misbehave=misbehave, rate=share)
                 where = Placement(workers=2, env_timeout=TIMEOUTS[kind])
-                program = program_for(algorithm, env, 16, 10**8, on_nan="skip", placement=where)
+                program = program_for(algorithm, env, num_envs, 10**8, on_nan="skip", placement=where)
                 state = program.init(0)
                 call = program.compile(state)
                 state, _ = call(state)
@@ -390,6 +390,8 @@ def environments(share: float, pairs: int, seconds: float, kinds: list[str]) -> 
             json.dumps(
                 {
                     "fault": kind,
+                    "game": game,
+                    "environments": num_envs,
                     "share_of_steps": share,
                     "steps_per_second": round(statistics.median(rates[kind])),
                     "without": round(statistics.median(rates[""])),
@@ -482,6 +484,8 @@ if __name__ == "__main__":
     one = actions.add_parser("stop")
     one.add_argument("--seconds", type=float, default=60.0)
     one = actions.add_parser("environments")
+    one.add_argument("--game", choices=["spread", "pursuit"], default="spread")
+    one.add_argument("--envs", type=int, default=16)
     one.add_argument("--only", nargs="*", choices=TIMEOUTS, default=list(TIMEOUTS))
     one.add_argument("--share", type=float, default=0.01)
     one.add_argument("--pairs", type=int, default=3)
@@ -494,7 +498,7 @@ if __name__ == "__main__":
     if given.what == "stop":
         stopped(given.seconds)
     elif given.what == "environments":
-        environments(given.share, given.pairs, given.seconds, given.only)
+        environments(given.game, given.envs, given.share, given.pairs, given.seconds, given.only)
     elif given.what == "long":
         long(given.minutes, given.every)
     elif given.role in ("actor", "inference", "learner"):

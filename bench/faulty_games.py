@@ -1,4 +1,4 @@
-"""Games that fail, for `bench/faults.py`: MPE2's spread, some of whose steps raise, crash, hang or return NaN."""
+"""Games that fail, for `bench/faults.py`: some of their steps raise, crash, hang or return NaN."""
 
 from __future__ import annotations
 
@@ -41,3 +41,7 @@ class Faulty(HostEnvironment):
 
 def spread(*, misbehave: str = "", rate: float = 0.01) -> Faulty:
     return Faulty(make("mpe2/simple_spread_v3"), misbehave, rate)
+
+
+def pursuit(*, misbehave: str = "", rate: float = 0.01) -> Faulty:
+    return Faulty(make("sisl/pursuit_v5"), misbehave, rate)

@@ -43,6 +43,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="trained in one program, as its own scripts do")
     parser.add_argument("--evaluate", action="store_true", help="its own greedy evaluation at the end")
     parser.add_argument("--smax", help="train on this SMAX map instead")
+    parser.add_argument("--hidden", type=int, help="units of the networks, instead of the published number")
+    parser.add_argument("--envs", type=int, help="environments, instead of the published number")
+    parser.add_argument("--length", type=int, help="steps of each between two updates, instead of the published number")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     script, settings = VARIANTS[given.variant]
@@ -55,6 +58,8 @@ def main() -> None:
             config[name] = int(config[name])
     if given.smax:
         config["MAP_NAME"] = given.smax
+    instead = {"HIDDEN_SIZE": given.hidden, "NUM_ENVS": given.envs, "NUM_STEPS": given.length}
+    config |= {name: value for name, value in instead.items() if value is not None}
     config |= {
         "TOTAL_TIMESTEPS": given.updates * config["NUM_ENVS"] * config["NUM_STEPS"],
         "TEST_DURING_TRAINING": given.evaluate,
@@ -81,6 +86,7 @@ def main() -> None:
         "loop": "checkout",
         "device": jax.devices()[0].device_kind,
         "seeds": given.seeds,
+        "settings": {name: value for name, value in config.items() if isinstance(value, (int, float, str, bool))},
         "env_steps": steps,
         "seconds": seconds,
         "env_steps_per_second": steps / seconds,

@@ -13,7 +13,7 @@ NETWORKS = {
     "feed-forward": ["--num-envs", "8", "--rollout-length", "16"],
     "recurrent": ["--network.memory", "gru", "--network.memory-size", "8", "--rollout-length", "16", "--num-envs", "8"],
 }
-CALLS = 10
+CALLS = 4
 SPREAD = [
     *("train", "ppo", "mpe/simple_spread", *TINY, "--checkpoint-every", "0"),
     *("--steps", str(CALLS * STEPS_PER_CALL), "--evaluate-every", str(2 * STEPS_PER_CALL)),

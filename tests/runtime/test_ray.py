@@ -233,6 +233,27 @@ def test_an_inference_server_decides_as_everybody_does_for_himself():
     assert batches
 
 
+def test_a_killed_evaluators_work_is_done_by_the_one_that_lives():
+    """With the same results, and before anybody else has begun."""
+    from ludus.runtime.ray.evaluate import Evaluators
+
+    env = make("matrix/climbing")
+    algorithm = PPO(network=SMALL)
+    policies = algorithm.policy(algorithm.init(env.spec, 1, key=jax.random.key(0)))
+    evaluators = Evaluators(env, Placement(runtime="ray", evaluators=2))
+    expected = evaluators(policies, 64, jax.random.key(1), explore=True)
+    first, second = evaluators._handles
+    ray.kill(evaluators._spare)  # so that whoever comes next cannot have come before
+    ray.kill(first)
+    found = evaluators(policies, 64, jax.random.key(1), explore=True)
+    for name, returns in expected.returns.items():
+        np.testing.assert_array_equal(found.returns[name], returns)
+    assert evaluators.restarts == 1 and evaluators._handles[1] == second and evaluators._handles[0] != first
+    assert evaluators._proven == {second}
+    for handle in [*evaluators._handles, evaluators._spare]:
+        ray.kill(handle)
+
+
 def test_numbers_that_do_not_fit_are_refused(program):
     ppo = PPO(rollout_length=8, network=SMALL)
     with pytest.raises(UsageError, match="8 environments cannot be shared out evenly among 3 actors"):

@@ -18,7 +18,16 @@ from ludus.core.game import GameSpec
 from ludus.core.host import HostEnvironment
 from ludus.league.arena import DamagedPolicyError, Job, Trained
 from ludus.league.evaluator import Evaluator
-from ludus.league.learners import Policies, new_optimiser, stack, with_policies, without_exploring
+from ludus.league.learners import (
+    Policies,
+    apart,
+    beside,
+    check_alike,
+    new_optimiser,
+    stack,
+    with_policies,
+    without_exploring,
+)
 from ludus.league.member import COPY, FRESH, Member
 from ludus.league.meta_solvers import Meta
 from ludus.league.payoffs import Cell, Profile
@@ -110,7 +119,7 @@ class DeviceArena:
         """Raise `UsageError` where a member's policies cannot play beside the frozen ones of its role."""
         names = [n for n, role in self._roles.items() if role == member.role and n in self._files][-1:]
         for group in self.groups_of(member.role):
-            stack([self._template(group), *(self.policies(n)[group] for n in names)], 2, group)
+            check_alike([self._template(group), *(self.policies(n)[group] for n in names)], group)
 
     def policies(self, name: str) -> Policies:
         """Of an entry, or of `@member` as it is now. Raises `DamagedPolicyError` for a damaged file."""
@@ -136,7 +145,7 @@ class DeviceArena:
         program, _ = self._program(member, 1)
         against = self._opposition(member, [], 1)
         state = program.fresh(jax.random.split(jax.random.key(seed), 1), against)
-        return jax.tree.map(lambda x: x[0], state.learner)
+        return apart(state.learner, 1)[0]
 
     def _program(self, member: Member, count: int) -> tuple[Any, Any]:
         key = (member.algorithm, member.role, count)
@@ -166,12 +175,14 @@ class DeviceArena:
         return self._learners[member.name]
 
     def _template(self, group: str) -> Any:
-        """Some policy of a group, for its structure."""
+        """A policy of a group with the right structure, and nothing in it."""
         if group not in self._templates:
             member = next(m for m in self.members if group in self.groups_of(m.role))
             spec = self.spec.restrict(self.groups_of(member.role))
-            learner = member.algorithm.init(spec, self.num_envs, key=jax.random.key(0))
-            self._templates.update(member.algorithm.policy(learner))
+            algorithm: Any = member.algorithm
+            begun = lambda key: algorithm.policy(algorithm.init(spec, self.num_envs, key=key))
+            shapes = jax.eval_shape(begun, jax.random.key(0))
+            self._templates.update(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
         return self._templates[group]
 
     def _opposition(self, member: Member, jobs: list[Job], count: int) -> Opposition:
@@ -242,7 +253,7 @@ class DeviceArena:
         against = self._opposition(member, jobs, len(jobs))
         learners = [self._from(job) for job in jobs]
         keys = jnp.stack([jax.random.key(job.seed) for job in jobs])
-        state = program.begin(jax.tree.map(lambda *x: jnp.stack(x), *learners), keys, against)
+        state = program.begin(beside(learners), keys, against)
         state = program.place(state)
         shapes = tuple(x.shape for x in jax.tree.leaves(against))
         if shapes not in compiled:
@@ -261,8 +272,7 @@ class DeviceArena:
             compiled.clear()
         steps = program.calls * program.steps_per_call
         found = []
-        for k, job in enumerate(jobs):
-            learner = jax.tree.map(lambda x, k=k: x[k], state.learner)
+        for k, (job, learner) in enumerate(zip(jobs, apart(state.learner, len(jobs)), strict=True)):
             own = jax.tree.map(lambda x, k=k: x[k], total)
             mean = {name: float(x[k]) for name, x in losses.items()}
             found.append((learner, self._frozen(job.member, learner, steps, self._cells(job, own), mean)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -17,14 +18,29 @@ from ludus.networks.q_network import QPolicy
 Policies = dict[str, Any]  # by group
 
 
+def check_alike(policies: list[Any], what: str) -> None:
+    """Raise `UsageError` where policies differ in structure."""
+    kind = lambda p: (jax.tree.structure(p), [(x.shape, x.dtype) for x in jax.tree.leaves(p)])
+    if any(kind(p) != kind(policies[0]) for p in policies[1:]):
+        raise UsageError(f"policies of group '{what}' differ in their networks, so they cannot play in one program")
+
+
 def stack(policies: list[Any], size: int, what: str) -> Any:
     """Policies of one structure side by side, the first repeated up to `size`."""
-    first, *rest = policies
-    kind = lambda p: (jax.tree.structure(p), [(x.shape, x.dtype) for x in jax.tree.leaves(p)])
-    if any(kind(p) != kind(first) for p in rest):
-        raise UsageError(f"policies of group '{what}' differ in their networks, so they cannot play in one program")
-    filled = [*policies, *[first] * (size - len(policies))]
-    return jax.tree.map(lambda *x: jnp.stack([jnp.asarray(y) for y in x]), *filled)
+    check_alike(policies, what)
+    return beside([*policies, *policies[:1] * (size - len(policies))])
+
+
+@jax.jit  # one program, not one for each kind of array
+def beside(trees: list[Any]) -> Any:
+    """Trees of one structure as one, along a new first axis."""
+    return jax.tree.map(lambda *x: jnp.stack(x), *trees)
+
+
+@partial(jax.jit, static_argnames="count")
+def apart(tree: Any, count: int) -> list[Any]:
+    """What stands along the first axis, as trees of their own."""
+    return [jax.tree.map(lambda x, k=k: x[k], tree) for k in range(count)]
 
 
 def without_exploring(policy: Any) -> Any:

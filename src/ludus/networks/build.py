@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
@@ -41,7 +42,12 @@ def architecture(
 
 
 def build(architecture: dict[str, Any]) -> Acts:
-    """A policy of this architecture with arrays to be replaced by stored ones."""
+    """A policy of this architecture, with shapes and types of arrays where stored ones belong."""
+    found: Acts = eqx.filter_eval_shape(lambda: _whole(architecture))
+    return found
+
+
+def _whole(architecture: dict[str, Any]) -> Acts:
     group, kind = _group(architecture["group"]), architecture["kind"]
     if kind == "tabular":
         return TabularPolicy.uniform(group)

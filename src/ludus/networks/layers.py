@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import equinox as eqx
 import jax
@@ -18,6 +19,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+@partial(jax.jit, static_argnames=("shape", "scale"))  # each shape is compiled once, not each call's loop
 def orthogonal(key: Key[Array, ""], shape: tuple[int, int], scale: float) -> Float[Array, "in out"]:
     """A scaled matrix with orthonormal rows or columns, uniformly distributed (Saxe et al. 2014).
 

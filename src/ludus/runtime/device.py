@@ -171,7 +171,7 @@ class Program(Schedule):
         """`fresh(keys, opposition)`: states of learners that know nothing, one for each key."""
         axes = lambda against: None if against is None else Opposition(None, 0)  # type: ignore[arg-type]
         one = lambda keys, against: jax.vmap(self._fresh, in_axes=(0, axes(against)))(keys, against)
-        return jax.jit(one)
+        return jax.jit(one, compiler_options=compiler_options(once=True))
 
     @cached_property
     def begin(self) -> Any:
@@ -180,7 +180,7 @@ class Program(Schedule):
         one = lambda learner, keys, against: jax.vmap(self._begun, in_axes=(0, 0, axes(against)))(
             learner, keys, against
         )
-        return jax.jit(one)
+        return jax.jit(one, compiler_options=compiler_options(once=True))
 
     def init(self, seed: int) -> TrainState:
         """The states of seeds `seed`, `seed + 1`, …; each depends on its own seed alone.
@@ -189,7 +189,8 @@ class Program(Schedule):
         """
         self.check_memory()
         keys = jax.vmap(jax.random.key)(jnp.arange(seed, seed + self.seeds))
-        return self.place(jax.jit(jax.vmap(self._fresh))(keys))
+        fresh = jax.jit(jax.vmap(self._fresh), compiler_options=compiler_options(once=True))
+        return self.place(fresh(keys))
 
     @cached_property
     def bytes(self) -> dict[str, int]:

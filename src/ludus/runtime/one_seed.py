@@ -21,7 +21,7 @@ from ludus.runtime.cast import Opposition
 from ludus.runtime.device import TrainState, make_room, settled
 from ludus.runtime.rollout import init_actors, players
 from ludus.runtime.schedule import Schedule
-from ludus.runtime.setup import free_memory
+from ludus.runtime.setup import compiler_options, free_memory
 
 
 class OneSeed(Schedule):
@@ -42,7 +42,8 @@ class OneSeed(Schedule):
 
     def fresh(self, keys: Key[Array, " seed"], against: Opposition | None = None) -> TrainState:
         """The state of a learner that knows nothing."""
-        return self.begin(jax.jit(jax.vmap(self._fresh))(keys), keys, against)
+        fresh = jax.jit(jax.vmap(self._fresh), compiler_options=compiler_options(once=True))
+        return self.begin(fresh(keys), keys, against)
 
     def begin(self, learner: Learner, keys: Key[Array, " seed"], against: Opposition | None = None) -> TrainState:
         """The state of a given learner, with new episodes."""

@@ -48,7 +48,8 @@ class DeviceSampler:
         """One unroll."""
         if self._actors is None:
             keys = jax.random.split(self._key, self.num_envs)
-            self._actors = jax.jit(lambda p, k: init_actors(self.env, p, k))(policies, keys)
+            begin = jax.jit(lambda p, k: init_actors(self.env, p, k), compiler_options=compiler_options(once=True))
+            self._actors = begin(policies, keys)
         leaves, structure = jax.tree.flatten(policies)
         if structure not in self._compiled:
             self._compiled[structure] = jax.jit(

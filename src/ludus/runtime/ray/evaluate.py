@@ -26,38 +26,51 @@ class Evaluators:
         self._ray = connect(where)
         self._handles: list[Any] = [None] * where.evaluators
         self._spare: Any = None  # made before it is needed, because that takes seconds
+        self._proven: set[Any] = set()  # those that have worked
         self.restarts = 0
 
     def _new(self) -> Any:
         role = self._ray.remote(num_cpus=1, max_restarts=0)(EvaluatorRole)
         return role.remote(self._shipped, max(1, self._where.workers))
 
-    def _handle(self, k: int) -> Any:
-        if self._handles[k] is None:
-            self._handles[k], self._spare = self._spare or self._new(), None
-        return self._handles[k]
+    def _everybody(self) -> list[Any]:
+        """Evaluators, of which those that died are begun anew; whoever has worked already stands before beginners."""
+        for k, handle in enumerate(self._handles):
+            if handle is None:
+                self._handles[k], self._spare = self._spare or self._new(), None
+        return sorted(self._handles, key=lambda handle: handle not in self._proven)
 
     def share(self, work: list[Callable[[Any], Any]]) -> list[Any]:
-        """The results of pieces of work, each of which is asked of some evaluator."""
+        """The results of pieces of work, each of which is asked of some evaluator; again of another where one dies."""
         found: list[Any] = [None] * len(work)
         missing = list(range(len(work)))
-        for _ in range(TRIES):
-            asked = {i: work[i](self._handle(n % len(self._handles))) for n, i in enumerate(missing)}
-            failed = []
-            for n, (i, reference) in enumerate(asked.items()):
+        for attempt in range(TRIES):
+            everybody = self._everybody()
+            if attempt:  # who works is not kept waiting for those that only begin
+                everybody = [h for h in everybody if h in self._proven] or everybody
+            asked = [(i, everybody[n % len(everybody)]) for n, i in enumerate(missing)]
+            answers = [(i, handle, work[i](handle)) for i, handle in asked]
+            missing = []
+            for i, handle, reference in answers:
                 try:
                     found[i] = self._ray.get(reference)
+                    self._proven.add(handle)
                 except self._ray.exceptions.RayActorError:
-                    self._handles[n % len(self._handles)] = None
-                    self.restarts += 1
-                    failed.append(i)
+                    missing.append(i)
+                    self._bury(handle)
                 except self._ray.exceptions.RayTaskError as error:
                     raise error.cause if isinstance(error.cause, Exception) else error from None
-            missing = failed
             if not missing:
                 self._spare = self._spare or self._new()
                 return found
         raise RuntimeError(f"evaluators died {TRIES} times over the same work")
+
+    def _bury(self, dead: Any) -> None:
+        """Free a dead evaluator's place; it may have had several pieces of work."""
+        if dead in self._handles:
+            self._handles[self._handles.index(dead)] = None
+            self._proven.discard(dead)
+            self.restarts += 1
 
     def __call__(self, policies: Any, episodes: int, key: Key[Array, ""], *, explore: bool) -> Results:
         """See `runtime.evaluate.Evaluator`; each evaluator plays a share of the episodes."""
