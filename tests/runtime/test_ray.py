@@ -25,6 +25,7 @@ from ludus.runtime.programs import Placement, program_for
 from toys import assert_close
 
 ray = None
+heard = []  # signals
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 ENVS = 8
 SMALL = Network(hidden=(8,))
@@ -40,9 +41,11 @@ def cluster():
     from ludus.runtime.ray.cluster import connect
 
     global ray
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     ray = connect(Placement(runtime="ray", actors=4))
     yield ray
     ray.shutdown()
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture
@@ -89,6 +92,12 @@ def test_everything_listens_on_the_loopback_alone(cluster):
     assert mine
     for fields in mine:
         assert fields[3].rpartition(":")[0] in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"), fields
+
+
+def test_who_listened_to_signals_before_ray_came_still_does(cluster):
+    """Else a run that is asked to stop dies at once, without a checkpoint."""
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert heard == [signal.SIGTERM]
 
 
 @pytest.mark.slow

@@ -3,10 +3,15 @@ that runs already."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import signal
 import sys
+import threading
 import time
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,21 +81,37 @@ def _connect(address: str, processes: int) -> Any:
     given = address or os.environ.get("RAY_ADDRESS", "")
     quiet = {"log_to_driver": False, "logging_level": "error", "configure_logging": False, "namespace": NAMESPACE}
     try:
-        if given:
-            package.init(address=given, **quiet)
-        else:
-            package.init(
-                num_cpus=max(processes, 1),  # processes share the cores there are; Ray only counts them
-                num_gpus=0,
-                include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                **quiet,
-            )
+        with _own_signals(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # it executes another program at once
+            if given:
+                package.init(address=given, **quiet)
+            else:
+                package.init(
+                    num_cpus=max(processes, 1),  # processes share the cores there are; Ray only counts them
+                    num_gpus=0,
+                    include_dashboard=False,
+                    _node_ip_address="127.0.0.1",
+                    **quiet,
+                )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"at {given}" if given else "on this machine"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"cannot use a Ray cluster {where}: {reason}") from error
     return package
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Whoever listened to SIGINT and SIGTERM goes on to: Ray ends the process at once, which would save nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Status:
