@@ -281,41 +281,45 @@ def driver(times: int) -> None:
         flags = ["--steps", "100000000", "--runtime", "ray", "--actors", "2", "--run-dir", str(run), "--quiet"]
         process = subprocess.Popen([*python, "train", "impala", "gym/CartPole-v1", *flags])
         metrics = run / "metrics.jsonl"
-        written(metrics)
+        written(metrics, [])
         for _ in range(times):
             time.sleep(2 + 4 * dice.random())
-            steps = last_steps(metrics)
             process.send_signal(signal.SIGKILL)
             process.wait()
             time.sleep(1.0)
-            begin = time.monotonic()
+            before, begin = rows_of(metrics), time.monotonic()
             process = subprocess.Popen([*python, "resume", str(run), "--quiet"])
-            now = written(metrics)
+            now = written(metrics, before)
             seconds.append(time.monotonic() - begin)
-            lost.append(max(0, steps - now))
+            lost.append(max(0, steps_of(before) - steps_of(now)))
         process.send_signal(signal.SIGTERM)
-        process.wait(60)
+        code = process.wait(60)
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline and (left := named("Actor") + named("LearnerRole")):
             time.sleep(0.5)
         orphans = len(left)
-    row("driver", times, seconds, steps_lost_at_most=max(lost), processes_left_behind=orphans)
+    row("driver", times, seconds, steps_lost_at_most=max(lost), processes_left_behind=orphans, code_when_stopped=code)
 
 
-def last_steps(path: Path) -> int:
-    """Of the last whole line."""
-    lines = path.read_text().splitlines()
-    return next((int(json.loads(line)["steps"]) for line in reversed(lines) if line.endswith("}")), 0)
+def rows_of(path: Path) -> list[str]:
+    """The whole lines of metrics that there are."""
+    return [line for line in path.read_text().splitlines() if line.endswith("}")] if path.exists() else []
 
 
-def written(path: Path) -> int:
-    """Wait for a new line; its steps."""
-    stamp = path.stat().st_mtime_ns if path.exists() else 0
-    deadline = time.monotonic() + 120
+def steps_of(rows: list[str]) -> int:
+    """Of the last row."""
+    return int(json.loads(rows[-1])["steps"]) if rows else 0
+
+
+def written(path: Path, before: list[str]) -> list[str]:
+    """Wait for another row than those before, of which `resume` first takes back what lies behind its checkpoint."""
+    deadline, kept = time.monotonic() + 120, len(before)
     while time.monotonic() < deadline:
-        if path.exists() and path.stat().st_size and path.stat().st_mtime_ns != stamp:
-            return last_steps(path)
-        time.sleep(0.05)
+        rows = rows_of(path)
+        if len(rows) > kept:
+            return rows
+        kept = len(rows)
+        time.sleep(0.02)
     raise SystemExit("nothing was written within 120 s")
 
 
@@ -360,10 +364,12 @@ def try_continue(pid: int) -> None:
         return
 
 
-TIMEOUTS = {"raise": 60.0, "nan": 60.0, "crash": 60.0, "hang": 1.0}  # seconds after which a silent process is replaced
+KINDS = ("raise", "nan", "crash", "hang")
 
 
-def environments(game: str, num_envs: int, share: float, pairs: int, seconds: float, kinds: list[str]) -> None:
+def environments(
+    game: str, num_envs: int, watchdog: float, share: float, pairs: int, seconds: float, kinds: list[str]
+) -> None:
     """Throughput of training while environments fail, against the same without."""
     algorithm = PPO(rollout_length=64, network=Network(hidden=(64, 64)))
     for kind in kinds:
@@ -372,7 +378,7 @@ def environments(game: str, num_envs: int, share: float, pairs: int, seconds: fl
         for _ in range(pairs):
             for misbehave, found in rates.items():
                 env = make(f"faulty_games:{game}", misbehave=misbehave, rate=share)
-                where = Placement(workers=2, env_timeout=TIMEOUTS[kind])
+                where = Placement(workers=2, env_timeout=watchdog if kind == "hang" else 60.0)
                 program = program_for(algorithm, env, num_envs, 10**8, on_nan="skip", placement=where)
                 state = program.init(0)
                 call = program.compile(state)
@@ -392,6 +398,7 @@ def environments(game: str, num_envs: int, share: float, pairs: int, seconds: fl
                     "fault": kind,
                     "game": game,
                     "environments": num_envs,
+                    "watchdog_seconds": watchdog,
                     "share_of_steps": share,
                     "steps_per_second": round(statistics.median(rates[kind])),
                     "without": round(statistics.median(rates[""])),
@@ -486,7 +493,8 @@ if __name__ == "__main__":
     one = actions.add_parser("environments")
     one.add_argument("--game", choices=["spread", "pursuit"], default="spread")
     one.add_argument("--envs", type=int, default=16)
-    one.add_argument("--only", nargs="*", choices=TIMEOUTS, default=list(TIMEOUTS))
+    one.add_argument("--watchdog", type=float, default=1.0, help="seconds without a word after which a process hangs")
+    one.add_argument("--only", nargs="*", choices=KINDS, default=list(KINDS))
     one.add_argument("--share", type=float, default=0.01)
     one.add_argument("--pairs", type=int, default=3)
     one.add_argument("--seconds", type=float, default=10.0)
@@ -498,7 +506,7 @@ if __name__ == "__main__":
     if given.what == "stop":
         stopped(given.seconds)
     elif given.what == "environments":
-        environments(given.game, given.envs, given.share, given.pairs, given.seconds, given.only)
+        environments(given.game, given.envs, given.watchdog, given.share, given.pairs, given.seconds, given.only)
     elif given.what == "long":
         long(given.minutes, given.every)
     elif given.role in ("actor", "inference", "learner"):
