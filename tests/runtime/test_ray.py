@@ -303,6 +303,25 @@ def test_a_league_trains_and_plays_on_a_cluster_and_outlives_its_process(tmp_pat
 
 
 @pytest.mark.slow
+def test_processes_stay_between_trainings_and_begin_from_what_each_is_given(program):
+    """As a league trains generation after generation; the second begins from the first's end, the third from nothing."""
+    ppo = PPO(rollout_length=8, minibatches=1, network=SMALL)
+    found = program(ppo, "matrix/climbing", 10**6)
+    first, _ = trained(found, 2)
+    crew, pids = found.crew, found.crew.pids
+    found.rest()
+    call = found.compile(first)
+    assert_close(found.fetch(first).learner.shared, first.learner.shared, 0.0)
+    second, _ = call(first)
+    assert found.crew is crew and crew.pids == pids and int(second.iteration[0]) == 3 * found.iterations_per_call
+    assert not crew.restarts and all(slot.life == 1 for slot in crew.slots)
+    os.kill(pids["learner"][0], signal.SIGKILL)  # while it rests
+    fresh = found.init(5)
+    found.compile(fresh)(fresh)
+    assert crew.restarts["learner"] == 1 and crew.pids["actor"] == pids["actor"]
+
+
+@pytest.mark.slow
 def test_the_status_says_who_does_what(program):
     from ludus.runtime.ray.cluster import status
 

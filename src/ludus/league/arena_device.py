@@ -64,6 +64,7 @@ class DeviceArena:
     _held: dict[str, Policies] = field(default_factory=dict)  # that belong to no population
     _learners: dict[str, Learner] = field(default_factory=dict)  # of each member, without a seed axis
     _programs: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
+    _resting: list[Any] = field(default_factory=list)  # programs that may hold processes, the last used last
 
     def __post_init__(self) -> None:
         self._members = {m.name: m for m in self.members}
@@ -251,6 +252,8 @@ class DeviceArena:
         member = jobs[0].member
         program, compiled = self._program(member, len(jobs))
         against = self._opposition(member, jobs, len(jobs))
+        if self.one_by_one:
+            self._make_room(program)
         learners = [self._from(job) for job in jobs]
         keys = jnp.stack([jax.random.key(job.seed) for job in jobs])
         state = program.begin(beside(learners), keys, against)
@@ -267,9 +270,9 @@ class DeviceArena:
             losses = report.metrics
             self._stop_if_bad(report, jobs)
         state = program.fetch(state)
-        if self.one_by_one:  # what such programs hold outside this process is held no longer than needed
-            program.close()
+        if self.one_by_one:
             compiled.clear()
+            program.rest()
         steps = program.calls * program.steps_per_call
         found = []
         for k, (job, learner) in enumerate(zip(jobs, apart(state.learner, len(jobs)), strict=True)):
@@ -277,6 +280,13 @@ class DeviceArena:
             mean = {name: float(x[k]) for name, x in losses.items()}
             found.append((learner, self._frozen(job.member, learner, steps, self._cells(job, own), mean)))
         return found
+
+    def _make_room(self, program: Any) -> None:
+        """Of programs that rest, keep the one that trained last and the one that will."""
+        others = [p for p in self._resting if p is not program]
+        for old in others[:-1]:
+            old.close()
+        self._resting = [*others[-1:], program]
 
     def _stop_if_bad(self, report: Any, jobs: list[Job]) -> None:
         for group, first in report.bad.items():

@@ -53,6 +53,10 @@ class Schedule:
     def close(self) -> None:
         """Give back what is held outside this process: here, nothing."""
 
+    def rest(self) -> None:
+        """Be idle until the next `compile`, with no more held outside this process than is worth it."""
+        self.close()
+
     def facts(self) -> dict[str, Any]:
         """What else is worth writing down at the end of a run: here, nothing."""
         return {}

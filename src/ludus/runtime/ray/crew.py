@@ -54,10 +54,10 @@ class Crew:
     on_nan: Literal["stop", "skip"]
     seed: int
     say: Callable[[str], None]
-    saved: Learner  # where a learner begins that takes a dead one's place
-    version: int  # of the policies: how many updates made them
-    against: tuple[Any, Any] | None = None  # frozen policies, and who meets whom
 
+    saved: Any = None  # where a learner begins that takes a dead one's place
+    version: int = 0  # of the policies: how many updates made them
+    against: tuple[Any, Any] | None = None  # frozen policies, and who meets whom
     slots: list[Slot] = field(default_factory=list)
     servers: list[Any] = field(default_factory=list)
     learners: list[Any] = field(default_factory=list)
@@ -72,11 +72,18 @@ class Crew:
 
     # Beginning
 
-    def begin(self) -> None:
-        """Start all processes."""
-        self.slots = [Slot(self._new_actor()) for _ in range(self.where.actors)]  # at the same time as the learners
-        self._start_learners()
-        self.servers = [self._new_server() for _ in range(self.where.inference_servers)]
+    def begin(self, saved: Learner, version: int, against: tuple[Any, Any] | None) -> None:
+        """Go on from a learner: with new processes, or with those of an earlier training."""
+        self.saved, self.version, self.against = saved, version, against
+        if not self.slots:
+            self.slots = [Slot(self._new_actor()) for _ in range(self.where.actors)]  # while learners begin
+            self._start_learners()
+            self.servers = [self._new_server() for _ in range(self.where.inference_servers)]
+        else:
+            self._teach_learners()
+            self._restart_servers()
+            for server in self.servers:
+                self._inform(server)
         for index, slot in enumerate(self.slots):
             self._launch(index, slot.handle)
 
@@ -93,16 +100,31 @@ class Crew:
         self.learners = [role.remote(*arguments, k, count, self.learner_devices) for k in range(count)]
         address = self.ray.get(self.learners[0].address.remote(), timeout=STARTING)
         self.ray.get([x.join.remote(address) for x in self.learners], timeout=STARTING)
+        self._teach()
+
+    def _teach(self) -> None:
+        """Tell learners what was last fetched."""
         saved = self.ray.put(self.saved)
         self.learner_pids = self.ray.get([x.begin.remote(saved) for x in self.learners], timeout=STARTING)
         self.published = self.learners[0].policies.remote()
 
+    def _teach_learners(self) -> None:
+        """The same, with new ones where any has died meanwhile."""
+        try:
+            self._teach()
+        except self.ray.exceptions.RayActorError as error:
+            self._replace_learners(f"a learner died: {_short(error)}")
+
     def _new_server(self) -> Any:
         server = self._remote(Server, max_concurrency=1000).remote(Shipped.of(self.env), self.num_envs, PATIENCE)
+        self._inform(server)
+        return server
+
+    def _inform(self, server: Any) -> None:
+        """Tell an inference server whose decisions it makes."""
         if self.against is not None:
             self.ray.get(server.meet.remote(*self.against), timeout=STARTING)
         self.ray.get(server.publish.remote(self.published, self.version), timeout=STARTING)
-        return server
 
     def _new_actor(self) -> Any:
         return self._remote(Actor).remote(Shipped.of(self.env))

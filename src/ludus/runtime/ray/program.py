@@ -114,9 +114,8 @@ class RayProgram(OneSeed):
         connect(self.where)
 
     def compile(self, state: TrainState, against: Opposition | None = None) -> Callable[..., Any]:
-        """Start all processes; returns `call(state, opposition)`."""
-        self.close()
-        self.crew = Crew(
+        """Start all processes, unless they rest from another training; returns `call(state, opposition)`."""
+        self.crew = self.crew or Crew(
             connect(self.where),
             self.where,
             self.algorithm,
@@ -127,11 +126,9 @@ class RayProgram(OneSeed):
             self.on_nan,
             self.seed,
             self.say,
-            saved=on_host(_first(state.learner)),
-            version=int(state.iteration[0]),
-            against=None if against is None else (on_host(against.frozen), on_host(_first(against.matches))),
         )
-        self.crew.begin()
+        met = None if against is None else (on_host(against.frozen), on_host(_first(against.matches)))
+        self.crew.begin(on_host(_first(state.learner)), int(state.iteration[0]), met)
         self._told = 0.0
         self._run = f"{self.spec.name}-{uuid.uuid4().hex[:6]}"
         return self._call
@@ -175,6 +172,11 @@ class RayProgram(OneSeed):
         if self.crew is not None:
             self.crew.end()
         self.crew = self._status = None
+
+    def rest(self) -> None:
+        """Processes take seconds to begin, so they stay; where a cluster is not Ludus's own, others may want them."""
+        if self.where.address or os.environ.get("RAY_ADDRESS"):
+            self.close()
 
     # What is known
 

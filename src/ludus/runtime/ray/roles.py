@@ -244,7 +244,8 @@ class LearnerRole:
 
     def begin(self, learner: Any) -> int:
         """Take over a learner, or this process's share of it."""
-        self._update = Update(self.algorithm, self.num_envs, jax.devices(), on_nan=self.on_nan)
+        if self.learner is None:
+            self._update = Update(self.algorithm, self.num_envs, jax.devices(), on_nan=self.on_nan)
         share = self.num_envs // self.world
         mine = slice(self.rank * share, (self.rank + 1) * share)
         local = Learner(learner.shared, jax.tree.map(lambda x: x[mine], learner.per_env))
