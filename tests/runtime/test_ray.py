@@ -243,22 +243,26 @@ def test_an_inference_server_decides_as_everybody_does_for_himself():
 
 
 def test_a_killed_evaluators_work_is_done_by_the_one_that_lives():
-    """With the same results, and before anybody else has begun."""
+    """With the same results; its place goes to the spare, and where that is dead as well to a new one."""
     from ludus.runtime.ray.evaluate import Evaluators
 
     env = make("matrix/climbing")
     algorithm = PPO(network=SMALL)
     policies = algorithm.policy(algorithm.init(env.spec, 1, key=jax.random.key(0)))
     evaluators = Evaluators(env, Placement(runtime="ray", evaluators=2))
-    expected = evaluators(policies, 64, jax.random.key(1), explore=True)
-    first, second = evaluators._handles
-    ray.kill(evaluators._spare)  # so that whoever comes next cannot have come before
+    evaluate = lambda: evaluators(policies, 64, jax.random.key(1), explore=True).returns
+    expected = evaluate()
+    (first, second), spare = evaluators._handles, evaluators._spare
     ray.kill(first)
-    found = evaluators(policies, 64, jax.random.key(1), explore=True)
-    for name, returns in expected.returns.items():
-        np.testing.assert_array_equal(found.returns[name], returns)
-    assert evaluators.restarts == 1 and evaluators._handles[1] == second and evaluators._handles[0] != first
-    assert evaluators._proven == {second}
+    again = evaluate()
+    assert evaluators.restarts == 1 and evaluators._handles == [spare, second]
+    ray.kill(evaluators._spare)
+    ray.kill(spare)
+    both = evaluate()
+    assert evaluators._handles[1] == second and evaluators._begun.keys() == {*evaluators._handles, evaluators._spare}
+    for name, returns in expected.items():
+        np.testing.assert_array_equal(again[name], returns)
+        np.testing.assert_array_equal(both[name], returns)
     for handle in [*evaluators._handles, evaluators._spare]:
         ray.kill(handle)
 
@@ -304,7 +308,7 @@ def test_a_league_trains_and_plays_on_a_cluster_and_outlives_its_process(tmp_pat
 
 @pytest.mark.slow
 def test_processes_stay_between_trainings_and_begin_from_what_each_is_given(program):
-    """As a league trains generation after generation; the second begins from the first's end, the third from nothing."""
+    """As a league trains generation after generation: the second from the first's end, the third from nothing."""
     ppo = PPO(rollout_length=8, minibatches=1, network=SMALL)
     found = program(ppo, "matrix/climbing", 10**6)
     first, _ = trained(found, 2)

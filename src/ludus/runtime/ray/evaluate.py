@@ -26,35 +26,36 @@ class Evaluators:
         self._ray = connect(where)
         self._handles: list[Any] = [None] * where.evaluators
         self._spare: Any = None  # made before it is needed, because that takes seconds
-        self._proven: set[Any] = set()  # those that have worked
+        self._begun: dict[Any, Any] = {}  # by evaluator: a reference that is there once it works
         self.restarts = 0
 
     def _new(self) -> Any:
         role = self._ray.remote(num_cpus=1, max_restarts=0)(EvaluatorRole)
-        return role.remote(self._shipped, max(1, self._where.workers))
+        handle = role.remote(self._shipped, max(1, self._where.workers))
+        self._begun[handle] = handle.pid.remote()
+        return handle
 
-    def _everybody(self) -> list[Any]:
-        """Evaluators, of which those that died are begun anew; whoever has worked already stands before beginners."""
+    def _working(self) -> list[Any]:
+        """Evaluators that have begun, or all where none has; those that died are made anew."""
         for k, handle in enumerate(self._handles):
             if handle is None:
                 self._handles[k], self._spare = self._spare or self._new(), None
-        return sorted(self._handles, key=lambda handle: handle not in self._proven)
+        begun = [self._begun[h] for h in self._handles]
+        there = self._ray.wait(begun, num_returns=len(begun), timeout=0)[0]
+        return [h for h in self._handles if self._begun[h] in there] or self._handles
 
     def share(self, work: list[Callable[[Any], Any]]) -> list[Any]:
         """The results of pieces of work, each of which is asked of some evaluator; again of another where one dies."""
         found: list[Any] = [None] * len(work)
         missing = list(range(len(work)))
-        for attempt in range(TRIES):
-            everybody = self._everybody()
-            if attempt:  # who works is not kept waiting for those that only begin
-                everybody = [h for h in everybody if h in self._proven] or everybody
-            asked = [(i, everybody[n % len(everybody)]) for n, i in enumerate(missing)]
+        for _ in range(TRIES):
+            working = self._working()  # who works is not kept waiting for those that only begin
+            asked = [(i, working[n % len(working)]) for n, i in enumerate(missing)]
             answers = [(i, handle, work[i](handle)) for i, handle in asked]
             missing = []
             for i, handle, reference in answers:
                 try:
                     found[i] = self._ray.get(reference)
-                    self._proven.add(handle)
                 except self._ray.exceptions.RayActorError:
                     missing.append(i)
                     self._bury(handle)
@@ -69,7 +70,7 @@ class Evaluators:
         """Free a dead evaluator's place; it may have had several pieces of work."""
         if dead in self._handles:
             self._handles[self._handles.index(dead)] = None
-            self._proven.discard(dead)
+            self._begun.pop(dead)
             self.restarts += 1
 
     def __call__(self, policies: Any, episodes: int, key: Key[Array, ""], *, explore: bool) -> Results:

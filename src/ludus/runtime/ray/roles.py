@@ -299,6 +299,10 @@ class EvaluatorRole:
         env = shipped.unpack()
         self._evaluator, self._tournament = evaluator_for(env, workers), tournament_for(env, workers)
 
+    def pid(self) -> int:
+        """Of this process."""
+        return os.getpid()
+
     def evaluate(self, policies: Any, episodes: int, data: np.ndarray, explore: bool) -> Any:
         """See `runtime.evaluate.Evaluator`."""
         key = jax.random.wrap_key_data(jnp.asarray(data))
