@@ -15,11 +15,14 @@ import numpy as np
 from ludus.core.algorithm import Learner
 from ludus.core.game import GameSpec
 from ludus.core.host import HostEnvironment
+from ludus.core.parcels import travel_lightly
 from ludus.runtime.cast import Cast, Matches
 from ludus.runtime.inference import Decided, Inference
 from ludus.runtime.sampler import Sample, add_episodes, on_host, sampler_for
 from ludus.runtime.setup import configure
 from ludus.runtime.update import Update, join_rollouts
+
+travel_lightly()  # at either end of every message: whoever sends imports this module, and so do the roles' processes
 
 
 @dataclass(frozen=True)
