@@ -56,7 +56,8 @@ def test_how_probable_actions_were_changes_what_is_learned(kind):
 
 
 @pytest.mark.optimised
-@pytest.mark.parametrize(("parameters", "optimiser"), [("shared", "adam"), ("independent", "rmsprop")])
+@pytest.mark.parametrize("parameters", ["shared", "independent"])
+@pytest.mark.parametrize("optimiser", ["adam", "rmsprop"])
 def test_a3cs_halves_make_a2cs_update(parameters, optimiser):
     """Oracle: A2C; with one worker nothing happens between the halves, to the last bit."""
     given = {"rollout_length": 9, "network": SMALL, "parameters": parameters, "optimiser": optimiser}

@@ -38,7 +38,7 @@ def run(program, calls, seed=0):
 
 
 @pytest.mark.optimised
-@pytest.mark.parametrize("name", ["ppo", "ppo, recurrent", pytest.param("mappo", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", METHODS)
 def test_environments_on_two_devices_learn_what_they_learn_on_one(name, monkeypatch):
     """Oracle: the same program on one device. The first iteration's experience is the same to the last bit; afterwards
     sums of gradients are rounded differently, and parameters after three iterations agree within 10⁻⁴ of their size."""
