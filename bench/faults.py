@@ -226,14 +226,23 @@ def named(role: str) -> list[int]:
     return found
 
 
+def begun(pid: int) -> int:
+    """When a process began, in ticks since the machine did."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
 def league(times: int) -> None:
-    """A league's own process, in the midst of generations; every generation must be written in the end."""
+    """A league's own process, in the midst of generations; every generation must be written in the end.
+
+    Recovered is who has trained: the first update that the successor's cluster made, as it tells the cluster's status.
+    """
     from ludus.experiment.league import resolve_league, run_league
 
     dice = random.Random(0)
     settings = {"generations": times, "steps": 2000, "num_envs": 8, "games": 200, "runtime": "ray", "actors": 1}
     config = resolve_league("psro", "matrix/rock_paper_scissors", oracle="ppo", changes={"settings": settings})
-    seconds: list[float] = []
+    recovered: list[float] = []
+    whole: list[float] = []
     moment: list[float] = []
     ends: list[float] = []
 
@@ -241,7 +250,7 @@ def league(times: int) -> None:
         now = time.monotonic()
         ends.append(now)
         if moment:
-            seconds.append(now - moment.pop())
+            whole.append(now - moment.pop())
 
     stop = threading.Event()
 
@@ -250,25 +259,45 @@ def league(times: int) -> None:
         while kills < times and not stop.is_set():
             stop.wait(0.5 + dice.random() * 4)
             pids = named("Keeper")
-            if pids and ends and not moment:
-                moment.append(kill(pids[0]))
-                kills += 1
+            if not pids or not ends or moment:
+                continue
+            before = set(told_of())
+            moment.append(kill(min(pids, key=begun)))  # the other waits to take its place
+            begin = moment[0]
+            kills += 1
+            while not set(told_of()) - before and not stop.is_set():
+                time.sleep(0.05)
+            recovered.append(time.monotonic() - begin)
+            print(f"league {recovered[-1]:.1f} s", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=killer, daemon=True)
     with tempfile.TemporaryDirectory() as directory:
         thread.start()
-        run = run_league(config, Path(directory) / "run", watch=watch)
+        run_league(config, Path(directory) / "run", watch=watch)
         stop.set()
         thread.join()
         told = ludus.open_league(Path(directory) / "run").to_dict()
     row(
         "league",
-        len(seconds) + len(moment),
-        seconds,
-        measured="from the kill to the end of the generation that was interrupted",
-        generations=run.league.generation,
+        len(recovered),
+        recovered,
+        seconds_to_the_end_of_the_interrupted_generation=[round(x, 1) for x in whole],
+        generations=told["generation"],
         members=len(told["members"]),
     )
+
+
+def told_of() -> dict[str, Any]:
+    """What the runs of a cluster said of themselves last, by run."""
+    import ray
+
+    from ludus.runtime.ray.cluster import NAMESPACE, STATUS
+
+    try:
+        found: dict[str, Any] = ray.get(ray.get_actor(STATUS, namespace=NAMESPACE).show.remote(), timeout=5)
+    except (ValueError, ray.exceptions.RayError):  # nobody said anything yet, or who kept it died
+        return {}
+    return found
 
 
 def driver(times: int) -> None:

@@ -30,6 +30,7 @@ if "LUDUS_TEST_CACHE" not in os.environ:  # workers of a parallel run share that
 if "JAX_PLATFORMS" not in os.environ:
     jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 2)
+jax.config.update("jax_traceback_in_locations_limit", 0)  # as `configure` has it
 jax.config.update("jax_compilation_cache_dir", os.environ["LUDUS_TEST_CACHE"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ import rlax
 
 import ludus
 from ludus.algorithms.value.dqn import DQN
-from ludus.algorithms.value.objective import greedy_values, penalty
+from ludus.algorithms.value.objective import greedy_values, look, penalty, targets
 from ludus.algorithms.value.qmix import QMIX
 from ludus.algorithms.value.qplex import QPLEX
 from ludus.algorithms.value.vdn import VDN
@@ -23,6 +24,7 @@ from ludus.learning.returns import backups
 from ludus.networks.mixers import Monotone, Plex
 from ludus.networks.torso import Network
 from ludus.runtime.device import Program
+from ludus.runtime.rollout import collect, init_actors
 from toys import Drift, Turns
 
 TWO_STEP = {
@@ -180,6 +182,26 @@ def test_double_values_take_the_choosers_action_and_never_an_illegal_one():
     for index in np.ndindex(5, 4, 2):
         best = max(np.flatnonzero(legal[index]), key=lambda a: chooser[index][a, 0])
         np.testing.assert_allclose(found[index], valued[index][best, 0], rtol=1e-6)
+
+
+def test_scaled_rewards_are_those_of_a_game_that_pays_so_much_more():
+    env = ludus.make("matrix/two_step")
+    spec, groups = env.spec, list(env.spec.groups)
+    algorithm = QMIX(network=Network(hidden=(8,)))
+    learner = algorithm.init(spec, 4, key=jax.random.key(0))
+    actors = init_actors(env, algorithm.policy(learner), jax.random.split(jax.random.key(1), 4))
+    _, rollout, _ = collect(env, algorithm.policy(learner), actors, 6)
+    unit = learner.shared["units"]["team"]
+
+    def aimed(algorithm, rollout):
+        newest = look(algorithm, unit.models, rollout, spec, groups)
+        return targets(algorithm, newest, unit.target, rollout, spec, groups).value
+
+    paid = lambda r: r.groups["agents"].reward
+    richer = eqx.tree_at(paid, rollout, 10 * paid(rollout))
+    assert jnp.abs(paid(rollout)).max() > 0
+    np.testing.assert_array_equal(aimed(replace(algorithm, reward_scale=10.0), rollout), aimed(algorithm, richer))
+    assert jnp.abs(aimed(algorithm, richer) - aimed(algorithm, rollout)).max() > 1
 
 
 def test_quantile_loss_equals_rlax():

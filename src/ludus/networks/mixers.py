@@ -76,7 +76,8 @@ class Monotone(eqx.Module):
     def init(agents: int, state: int, *, width: int = 32, hyper: int = 0, key: Key[Array, ""]) -> Monotone:
         """For so many agents and state features."""
         keys = jax.random.split(key, 5)
-        make = lambda k, outputs, inputs=state: Linear.init(inputs, outputs, key=k, scale=1.0)
+        scale = SMALL if hyper else 1.0
+        make = lambda k, outputs, inputs=state: Linear.init(inputs, outputs, key=k, scale=scale)
         return Monotone(
             Hyper.init(state, agents * width, hyper, key=keys[0]),
             make(keys[1], width),

@@ -18,6 +18,9 @@ class Hyperparameters:
     """Whether the step size falls linearly to zero over the planned steps."""
     discount: float = 0.99
     """Discount factor per acting step."""
+    reward_scale: float = 1.0
+    """What rewards are multiplied by before values learn them: few gradient steps do not reach large values, and small ones
+    drown in the noise of fresh networks."""
     trace: float = 0.0
     """λ of λ-returns within a segment: 0 is one step."""
     rollout_length: int = 8

@@ -44,6 +44,8 @@ class Method(Protocol):
     @property
     def discount(self) -> float: ...
     @property
+    def reward_scale(self) -> float: ...
+    @property
     def trace(self) -> float: ...
     @property
     def n_step(self) -> int: ...
@@ -92,7 +94,7 @@ def targets(
         values.append(greedy_values(chooser, valued, legal_actions(rollout, group)))
         moves.append(acting(rollout, group))
     value, active = join(values), join(moves)
-    reward = jnp.concatenate([rollout.groups[g.name].reward for g in groups], -1)
+    reward = method.reward_scale * jnp.concatenate([rollout.groups[g.name].reward for g in groups], -1)
     mixer: Any = old.mixer
     if mixer is not None:
         state = joint_state(rollout, spec, groups)
