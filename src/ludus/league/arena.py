@@ -57,6 +57,10 @@ class Arena(Protocol):
         """From now on the policy in that file of the store has this name; that member froze it, now or once more."""
         ...
 
+    def prepare(self) -> None:
+        """Begin what takes long until it is there, such as a cluster's processes."""
+        ...
+
     def start(self, member: Member, seed: int) -> Trained:
         """What a member's role begins from: the first policy of its population."""
         ...

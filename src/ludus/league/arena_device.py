@@ -138,6 +138,10 @@ class DeviceArena:
 
     # Learning
 
+    def prepare(self) -> None:
+        """See `Arena.prepare`: the program that trains first does."""
+        self._program(self.members[0], 1)[0].prepare()
+
     def start(self, member: Member, seed: int) -> Trained:
         """See `Arena.start`: what the member's algorithm acts with before it learned anything."""
         return self._frozen(member, self._fresh(member, seed), 0, {}, {})

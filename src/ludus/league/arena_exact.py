@@ -164,6 +164,9 @@ class ExactArena:
     def _plan(self, plan: Any, gain: float = 0.0) -> Trained:
         return Trained({"plan": np.asarray(plan)}, {"kind": "plan", "game": self.spec.name}, 0, {}, {"gain": gain})
 
+    def prepare(self) -> None:
+        """See `Arena.prepare`: nothing."""
+
     def start(self, member: Member, seed: int) -> Trained:
         """See `Arena.start`."""
         with jax.enable_x64(True):

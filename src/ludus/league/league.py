@@ -453,6 +453,7 @@ class League:
 
     def resume(self) -> None:
         """Let members know what they knew when the last whole generation was written."""
+        self.arena.prepare()
         if self.generation >= 0:
             self._remove_but(self._learners, self.store.names())  # what a crash left between two generations
             for name, error in self.arena.restore(self._learners).items():

@@ -19,8 +19,7 @@ class Hyperparameters:
     discount: float = 0.99
     """Discount factor per acting step."""
     reward_scale: float = 1.0
-    """What rewards are multiplied by before values learn them: few gradient steps do not reach large values, and small ones
-    drown in the noise of fresh networks."""
+    """What rewards are multiplied by before values learn them: small values drown in the noise of fresh networks."""
     trace: float = 0.0
     """λ of λ-returns within a segment: 0 is one step."""
     rollout_length: int = 8

@@ -72,12 +72,18 @@ class Crew:
 
     # Beginning
 
+    def call_up(self) -> None:
+        """Let actors and learners begin, which takes them seconds, before they are given anything to do."""
+        if not self.slots:
+            self.slots = [Slot(self._new_actor()) for _ in range(self.where.actors)]
+            self.learners = self._new_learners()
+
     def begin(self, saved: Learner, version: int, against: tuple[Any, Any] | None) -> None:
         """Go on from a learner: with new processes, or with those of an earlier training."""
         self.saved, self.version, self.against = saved, version, against
-        if not self.slots:
-            self.slots = [Slot(self._new_actor()) for _ in range(self.where.actors)]  # while learners begin
-            self._start_learners()
+        self.call_up()
+        if not self.learner_pids:
+            self._join_learners()
             self.servers = [self._new_server() for _ in range(self.where.inference_servers)]
         else:
             self._teach_learners()
@@ -90,14 +96,13 @@ class Crew:
     def _remote(self, role: type, **options: Any) -> Any:
         return self.ray.remote(num_cpus=1, max_restarts=0, **options)(role)
 
-    def _start_learners(self) -> None:
-        """Learners that know what was last fetched; they begin together."""
-        count = self.where.learners
-        for old in self.learners:
-            self._kill(old)
-        role = self._remote(LearnerRole)
+    def _new_learners(self) -> list[Any]:
+        count, role = self.where.learners, self._remote(LearnerRole)
         arguments = (self.algorithm, self.num_envs, self.on_nan)
-        self.learners = [role.remote(*arguments, k, count, self.learner_devices) for k in range(count)]
+        return [role.remote(*arguments, k, count, self.learner_devices) for k in range(count)]
+
+    def _join_learners(self) -> None:
+        """Let learners find each other and know what was last fetched."""
         address = self.ray.get(self.learners[0].address.remote(), timeout=STARTING)
         self.ray.get([x.join.remote(address) for x in self.learners], timeout=STARTING)
         self._teach()
@@ -254,7 +259,10 @@ class Crew:
     def _replace_learners(self, why: str) -> None:
         self.restarts["learner"] += 1
         self.say(f"{why}; all go on from the last checkpoint")
-        self._start_learners()
+        for old in self.learners:
+            self._kill(old)
+        self.learners = self._new_learners()
+        self._join_learners()
 
     def _replace_silent(self, taken: dict[int, Any], progress: float, begin: float) -> None:
         """Replace actors that say nothing for too long after they were asked, and after somebody began to listen."""

@@ -7,7 +7,7 @@ import functools
 import importlib
 from typing import Any
 
-from ludus.runtime.ray.cluster import NAMESPACE, connect
+from ludus.runtime.ray.cluster import NAMESPACE, connect, teller
 from ludus.runtime.ray.roles import quiet_process
 
 TRIES = 20  # deaths in a row without anything done between them
@@ -34,6 +34,7 @@ class Kept:
 
     def __init__(self, name: str, maker: str, arguments: tuple[Any, ...], where: Any):
         self._ray = connect(where)
+        self._status = teller(self._ray)  # so that it outlives whoever tells it something
         self._name, self._maker, self._arguments = name, maker, arguments
         self._handle: Any = None
         self._spare: Any = None

@@ -23,7 +23,7 @@ from ludus.runtime.cast import Opposition
 from ludus.runtime.device import Report, TrainState
 from ludus.runtime.host.program import cores
 from ludus.runtime.one_seed import OneSeed
-from ludus.runtime.ray.cluster import NAMESPACE, STATUS, Status, connect
+from ludus.runtime.ray.cluster import connect, teller
 from ludus.runtime.ray.crew import AHEAD, Crew
 from ludus.runtime.sampler import on_host
 
@@ -110,23 +110,27 @@ class RayProgram(OneSeed):
     # Beginning
 
     def prepare(self) -> None:
-        """Connect: what a cluster on this machine consists of ends with the thread that starts it."""
-        connect(self.where)
+        """Connect (what a cluster on this machine consists of ends with the thread that starts it), and let processes
+        begin that will have work when there is something to train."""
+        if self.crew is None:
+            self.crew = Crew(
+                connect(self.where),
+                self.where,
+                self.algorithm,
+                self.env,
+                self.spec,
+                self.num_envs,
+                self.learner_devices,
+                self.on_nan,
+                self.seed,
+                self.say,
+            )
+        self.crew.call_up()
 
     def compile(self, state: TrainState, against: Opposition | None = None) -> Callable[..., Any]:
-        """Start all processes, unless they rest from another training; returns `call(state, opposition)`."""
-        self.crew = self.crew or Crew(
-            connect(self.where),
-            self.where,
-            self.algorithm,
-            self.env,
-            self.spec,
-            self.num_envs,
-            self.learner_devices,
-            self.on_nan,
-            self.seed,
-            self.say,
-        )
+        """Give all processes their work, new or resting from another training; returns `call(state, opposition)`."""
+        self.prepare()
+        assert self.crew is not None
         met = None if against is None else (on_host(against.frozen), on_host(_first(against.matches)))
         self.crew.begin(on_host(_first(state.learner)), int(state.iteration[0]), met)
         self._told = 0.0
@@ -162,7 +166,7 @@ class RayProgram(OneSeed):
 
     def fetch(self, state: TrainState) -> TrainState:
         """The state with its arrays here."""
-        if self.crew is None:
+        if self.crew is None or not self.crew.learner_pids:  # nothing was given to learners yet
             return state
         learner = jax.tree.map(lambda x: jnp.asarray(x)[None], self.crew.fetch())
         return TrainState(learner, state.actors, state.key, state.iteration)
@@ -218,8 +222,7 @@ class RayProgram(OneSeed):
             **crew.status,
         }
         with contextlib.suppress(Exception):  # a status that nobody can be told of stops no training
-            role = crew.ray.remote(num_cpus=0, name=STATUS, namespace=NAMESPACE, get_if_exists=True)(Status)
-            self._status = self._status or role.remote()
+            self._status = self._status or teller(crew.ray)
             self._status.tell.remote(self._run, facts)
 
 
