@@ -261,10 +261,11 @@ def league(times: int) -> None:
             pids = named("Keeper")
             if not pids or not ends or moment:
                 continue
-            before = set(told_of())
             moment.append(kill(min(pids, key=begun)))  # the other waits to take its place
             begin = moment[0]
             kills += 1
+            time.sleep(0.2)  # what it said last has arrived by then
+            before = set(told_of())
             while not set(told_of()) - before and not stop.is_set():
                 time.sleep(0.05)
             recovered.append(time.monotonic() - begin)

@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
-from jaxmarl.environments.coin_game import CoinGame as Suite
 from jaxtyping import Array, Key
 
 from ludus.core.errors import UsageError
 from ludus.core.game import GameSpec, TimeStep
 from ludus.envs.jaxmarl_common import Members, all_act, group, no_reward, stack, stack_rewards, unstack
+from ludus.envs.parts import import_part
 
 NAMES = ("",)
+_suite = import_part("jaxmarl.environments.coin_game")
 
 
 class CoinGame:
@@ -29,7 +30,9 @@ class CoinGame:
                 "a payoff matrix has a row for each player: for taking a red coin, for taking a blue coin, and for "
                 "losing its own to the other, e.g. [[1,1,-2],[1,1,-2]]"
             )
-        self.suite = Suite(payoff_matrix=[list(row) for row in payoff_matrix], shared_rewards=shared_rewards, **options)
+        self.suite: Any = _suite.CoinGame(
+            payoff_matrix=[list(row) for row in payoff_matrix], shared_rewards=shared_rewards, **options
+        )
         agents = list(self.suite.agents)
         red, blue = (tuple(row) for row in payoff_matrix)
         symmetric = shared_rewards or red == (blue[1], blue[0], blue[2])

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
 from ludus.core.game import GameSpec, GroupSpec, TimeStep
 from ludus.core.spaces import Box, Discrete, Space
+from ludus.envs.parts import import_part
 
-NAMES = ("CartPole-v1", "Pendulum-v1", "Acrobot-v1", "MountainCar-v0", "MountainCarContinuous-v0")
+_CLASSES = {
+    "CartPole-v1": "CartPole",
+    "Pendulum-v1": "Pendulum",
+    "Acrobot-v1": "Acrobot",
+    "MountainCar-v0": "MountainCar",
+    "MountainCarContinuous-v0": "ContinuousMountainCar",
+}
+NAMES = tuple(_CLASSES)
 
 
 def _action_space(space: Any) -> Space:
@@ -26,7 +33,8 @@ class Gymnax:
     """One gymnax environment."""
 
     def __init__(self, name: str, max_steps: int | None = None):
-        self.suite, params = gymnax.make(name)
+        self.suite: Any = getattr(import_part("gymnax.environments.classic_control"), _CLASSES[name])()
+        params = self.suite.default_params
         self.params = params if max_steps is None else params.replace(max_steps_in_episode=max_steps)
         observation = Box(tuple(self.suite.observation_space(params).shape))
         action = _action_space(self.suite.action_space(params))

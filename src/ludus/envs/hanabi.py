@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxmarl
 import numpy as np
 from jaxtyping import Array, Key
 
@@ -18,6 +17,7 @@ from ludus.core.errors import UsageError
 from ludus.core.game import GameSpec, TimeStep
 from ludus.core.spaces import Box
 from ludus.envs.jaxmarl_common import group, no_reward, stack, stack_rewards
+from ludus.envs.parts import import_part
 
 NAMES = ("",)
 
@@ -29,7 +29,7 @@ class Hanabi:
 
     def __init__(self, **options: Any):
         try:
-            self.suite = jaxmarl.make("hanabi", **options)
+            self.suite = import_part("jaxmarl.environments.hanabi").Hanabi(**options)
         except AssertionError as error:
             raise UsageError(f"hanabi cannot be played like this: {error}") from error
         suite = self.suite

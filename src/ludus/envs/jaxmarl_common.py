@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
-from jaxmarl.environments import spaces as jaxmarl_spaces
 from jaxtyping import Array
 
 from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.spaces import Box, Discrete, Space
+from ludus.envs.parts import import_part
+
+jaxmarl_spaces: Any = import_part("jaxmarl.environments.spaces")
 
 
 @dataclass(frozen=True)

@@ -9,45 +9,39 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import jaxmarl
 import numpy as np
 from jaxtyping import Array, Key
 
 from ludus.core.game import GameSpec, RewardKind, TimeStep
 from ludus.envs.jaxmarl_common import all_act, group, no_reward, stack, stack_rewards, unstack
+from ludus.envs.parts import import_part
 
-# name -> (JaxMARL's id, reward kind, {prefix of agents' names: (group, team)})
-_SCENARIOS: dict[str, tuple[str, RewardKind, dict[str, tuple[str, str]]]] = {
-    "simple": ("MPE_simple_v3", "common", {"agent": ("agents", "team")}),
-    "simple_spread": ("MPE_simple_spread_v3", "general-sum", {"agent": ("agents", "team")}),
-    "simple_reference": ("MPE_simple_reference_v3", "general-sum", {"agent": ("agents", "team")}),
+# name -> (reward kind, {prefix of agents' names: (group, team)})
+_SCENARIOS: dict[str, tuple[RewardKind, dict[str, tuple[str, str]]]] = {
+    "simple": ("common", {"agent": ("agents", "team")}),
+    "simple_spread": ("general-sum", {"agent": ("agents", "team")}),
+    "simple_reference": ("general-sum", {"agent": ("agents", "team")}),
     "simple_speaker_listener": (
-        "MPE_simple_speaker_listener_v4",
         "common",
         {"speaker": ("speaker", "team"), "listener": ("listener", "team")},
     ),
     "simple_tag": (
-        "MPE_simple_tag_v3",
         "general-sum",
         {"adversary": ("predators", "predators"), "agent": ("prey", "prey")},
     ),
     "simple_adversary": (
-        "MPE_simple_adversary_v3",
         "general-sum",
         {"adversary": ("adversary", "adversary"), "agent": ("agents", "agents")},
     ),
     "simple_push": (
-        "MPE_simple_push_v3",
         "general-sum",
         {"adversary": ("adversary", "adversary"), "agent": ("agents", "agents")},
     ),
     "simple_crypto": (
-        "MPE_simple_crypto_v3",
         "general-sum",
         {"eve": ("eve", "eve"), "bob": ("bob", "pair"), "alice": ("alice", "pair")},
     ),
     "simple_world_comm": (
-        "MPE_simple_world_comm_v3",
         "general-sum",
         {
             "leadadversary": ("leader", "predators"),
@@ -63,8 +57,9 @@ class MPE:
     """One scenario."""
 
     def __init__(self, name: str, **options: Any):
-        identifier, kind, roles = _SCENARIOS[name]
-        suite: Any = jaxmarl.make(identifier, **options)
+        kind, roles = _SCENARIOS[name]
+        module = import_part(f"jaxmarl.environments.mpe.{name}")
+        suite: Any = getattr(module, name.title().replace("_", "") + "MPE")(**options)
         self.suite = suite
         by_role: dict[str, list[str]] = {}
         for agent in self.suite.agents:

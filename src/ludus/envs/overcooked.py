@@ -11,15 +11,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxmarl.environments.overcooked import Overcooked as Suite
-from jaxmarl.environments.overcooked.layouts import overcooked_layouts
 from jaxtyping import Array, Key
 
 from ludus.core.game import GameSpec, GroupSpec, TimeStep
 from ludus.core.spaces import Box, Discrete
 from ludus.envs.jaxmarl_common import Members, all_act, no_reward, stack, stack_rewards, unstack
+from ludus.envs.parts import import_part
 
-NAMES = tuple(overcooked_layouts)
+_suite = import_part("jaxmarl.environments.overcooked")
+_LAYOUTS: dict[str, Any] = _suite.overcooked_layouts
+NAMES = tuple(_LAYOUTS)
 
 
 class Overcooked:
@@ -28,7 +29,7 @@ class Overcooked:
     def __init__(self, name: str, *, max_steps: int, random_reset: bool, shaped: float):
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "OvercookedV2 is now released", DeprecationWarning)
-            self.suite = Suite(layout=overcooked_layouts[name], random_reset=random_reset, max_steps=max_steps)
+            self.suite = _suite.Overcooked(layout=_LAYOUTS[name], random_reset=random_reset, max_steps=max_steps)
         agents = tuple(self.suite.agents)
         views, _ = jax.eval_shape(self.suite.reset, jax.random.key(0))
         view = Box(views[agents[0]].shape, 0.0, 255.0)  # the suite's own space has height and width exchanged

@@ -148,7 +148,8 @@ def make(name: str, **options: Any) -> Any:
     try:
         with greetings_dropped():
             game = adopted(function(**options), name) if own else function(rest, **options)
-        if isinstance(game, HostEnvironment) and name not in _REGISTERED:
+        quick = not own and not name.startswith("spiel/")  # trees take longer to build than to send
+        if name not in _REGISTERED and (isinstance(game, HostEnvironment) or quick):
             game.origin = (name, dict(options))
         return game
     except UsageError:

@@ -13,18 +13,18 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxmarl.environments.smax import SMAX as Suite
-from jaxmarl.environments.smax import HeuristicEnemySMAX
-from jaxmarl.environments.smax.smax_env import MAP_NAME_TO_SCENARIO
 from jaxtyping import Array, Key
 
 from ludus.core.errors import UsageError, unknown
 from ludus.core.game import GameSpec, RewardKind, TimeStep
 from ludus.core.spaces import Box
 from ludus.envs.jaxmarl_common import Members, group, no_reward, stack, stack_rewards, unstack
+from ludus.envs.parts import import_part
 
 _VERSUS = "-versus"
-NAMES = (*MAP_NAME_TO_SCENARIO, *(name + _VERSUS for name in MAP_NAME_TO_SCENARIO))
+_suite = import_part("jaxmarl.environments.smax")
+_MAPS: dict[str, Any] = import_part("jaxmarl.environments.smax.smax_env").MAP_NAME_TO_SCENARIO
+NAMES = (*_MAPS, *(name + _VERSUS for name in _MAPS))
 
 
 class SMAX:
@@ -32,9 +32,9 @@ class SMAX:
 
     def __init__(self, name: str, **options: Any):
         self.versus = name.endswith(_VERSUS)
-        scenario = MAP_NAME_TO_SCENARIO[name.removesuffix(_VERSUS)]
-        suite = Suite if self.versus else HeuristicEnemySMAX
-        self.suite = suite(scenario=scenario, **options)
+        scenario = _MAPS[name.removesuffix(_VERSUS)]
+        suite = _suite.SMAX if self.versus else _suite.HeuristicEnemySMAX
+        self.suite: Any = suite(scenario=scenario, **options)
         allies, enemies = scenario.num_allies, scenario.num_enemies
         friends = [f"ally_{i}" for i in range(allies)]
         self.members: tuple[Members, ...] = (group(self.suite, "allies", "allies", friends, masked=True),)

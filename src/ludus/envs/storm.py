@@ -13,16 +13,17 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxmarl.environments.storm import InTheGrid_2p, InTheMatrix
 from jaxtyping import Array, Key
 
 from ludus.core.errors import UsageError, unknown
 from ludus.core.game import GameSpec, GroupSpec, TimeStep
 from ludus.core.spaces import Box, Discrete
 from ludus.envs.jaxmarl_common import all_act, no_reward
+from ludus.envs.parts import import_part
 
 NAMES = ("",)
-_VARIANTS = {"2p": InTheGrid_2p, "np": InTheMatrix}
+_suite = import_part("jaxmarl.environments.storm")
+_VARIANTS = {"2p": _suite.InTheGrid_2p, "np": _suite.InTheMatrix}
 
 
 def _strong(state: Any) -> Any:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import jax.numpy as jnp
-import jaxmarl
 from jaxtyping import Array, Key
 
 from ludus.core.errors import UsageError
 from ludus.core.game import GameSpec, TimeStep
 from ludus.envs.jaxmarl_common import group, no_reward, stack, stack_rewards, unstack
+from ludus.envs.parts import import_part
 
 NAMES = ("",)
 
@@ -26,7 +26,7 @@ class SwitchRiddle:
 
     def __init__(self, **options: Any):
         try:
-            self.suite = jaxmarl.make("switch_riddle", **options)
+            self.suite = import_part("jaxmarl.environments.switch_riddle").SwitchRiddle(**options)
         except AssertionError as error:
             raise UsageError(f"switch_riddle cannot be played like this: {error}") from error
         self.members = (group(self.suite, "prisoners", "team", list(self.suite.agents)),)

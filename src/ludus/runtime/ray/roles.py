@@ -14,7 +14,6 @@ import numpy as np
 
 from ludus.core.algorithm import Learner
 from ludus.core.game import GameSpec
-from ludus.core.host import HostEnvironment
 from ludus.core.parcels import travel_lightly
 from ludus.runtime.cast import Cast, Matches
 from ludus.runtime.inference import Decided, Inference
@@ -27,7 +26,7 @@ travel_lightly()  # at either end of every message: whoever sends imports this m
 
 @dataclass(frozen=True)
 class Shipped:
-    """A game as it travels: by name where it is made in processes, else as it is."""
+    """A game as it travels: by name where it has one that any process knows, else as it is."""
 
     env: Any
     origin: tuple[str, dict[str, Any]] | None
@@ -35,9 +34,8 @@ class Shipped:
     @staticmethod
     def of(env: Any) -> Shipped:
         """A game to be sent."""
-        if isinstance(env, HostEnvironment):
-            return Shipped(None, env.origin)
-        return Shipped(env, None)
+        origin = getattr(env, "origin", None)
+        return Shipped(None if origin else env, origin)
 
     def unpack(self) -> Any:
         """The game."""
