@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import equinox as eqx
@@ -240,16 +241,22 @@ def test_episodes_end_where_they_end_and_not_a_step_later():
 
 
 WALKERS, TURNS, TWO_GROUPS = Drift(agents=3, masked=True), Turns(truncates=True), Drift(agents=4, teams=True)
-COMBINATIONS = [
-    *((DQN, env, memory, "shared") for env in (WALKERS, TURNS, TWO_GROUPS) for memory in ("none", "gru")),
-    *((DQN, env, memory, "independent") for env, memory in ((WALKERS, "gru"), (TURNS, "none"), (TURNS, "gru"))),
-    *((QMIX, WALKERS, memory, parameters) for memory in ("none", "gru") for parameters in ("shared", "independent")),
+COMBINATIONS = [  # every pair of game, memory and parameters; all others run among the slow tests
+    *((DQN, *c) for c in ((WALKERS, "gru", "shared"), (TURNS, "none", "shared"), (TURNS, "gru", "independent"))),
+    *((DQN, *c) for c in ((TWO_GROUPS, "gru", "shared"), (TWO_GROUPS, "none", "independent"))),
+    *((QMIX, *c) for c in ((WALKERS, "none", "independent"), (TWO_GROUPS, "gru", "shared"))),
     *((kind, WALKERS, "none", "shared") for kind in (VDN, QPLEX)),
-    (QMIX, TWO_GROUPS, "gru", "shared"),
+]
+ALL = [
+    *itertools.product((DQN,), (WALKERS, TURNS, TWO_GROUPS), ("none", "gru"), ("shared", "independent")),
+    *itertools.product((QMIX, VDN, QPLEX), (WALKERS, TWO_GROUPS), ("none", "gru"), ("shared", "independent")),
 ]
 
 
-@pytest.mark.parametrize(("kind", "env", "memory", "parameters"), COMBINATIONS)
+@pytest.mark.parametrize(
+    ("kind", "env", "memory", "parameters"),
+    [*COMBINATIONS, *(pytest.param(*c, marks=pytest.mark.slow) for c in ALL if c not in COMBINATIONS)],
+)
 def test_every_combination_runs_and_stays_finite(kind, env, memory, parameters):
     network = Network(hidden=(8,), memory=memory, memory_size=6)
     algorithm = kind(
