@@ -137,7 +137,7 @@ def test_learners_from_replay_learn_on_a_cluster(program):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("servers", [0, 1])
-def test_a_killed_actor_is_replaced_and_nothing_comes_twice(program, servers):
+def test_a_killed_actor_is_replaced_and_nothing_comes_twice(program, servers, capfd):
     """Every unroll says which life of which actor it is of, and the how-manieth; the program refuses any other."""
     algorithm = IMPALA(rollout_length=8, network=SMALL)
     found = program(algorithm, "host_games:diary", 10**6, placement={"inference_servers": servers})
@@ -150,6 +150,7 @@ def test_a_killed_actor_is_replaced_and_nothing_comes_twice(program, servers):
     assert found.restarts["actor"] == 2
     assert all(seconds < 60 for _, seconds in found.crew.recovery)
     assert float(reports[-1].episodes.count[0]) > 0
+    assert capfd.readouterr().out == ""  # standard output is for results
 
 
 @pytest.mark.slow

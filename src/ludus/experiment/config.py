@@ -154,7 +154,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("hidden", "memory_size", "conv", "after"), (1, math.inf)),
     **dict.fromkeys(("learning_rate", "entropy_weight", "value_weight", "clip"), (0, math.inf)),
     **dict.fromkeys(("discount", "trace"), (0, 1)),
-    "max_grad_norm": (1e-30, math.inf),
+    **dict.fromkeys(("max_grad_norm", "reward_scale"), (1e-30, math.inf)),
 }
 
 

@@ -97,6 +97,9 @@ def _connect(address: str, processes: int) -> Any:
         where = f"at {given}" if given else "on this machine"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UsageError(f"cannot use a Ray cluster {where}: {reason}") from error
+    printing: Any = sys.modules.get("ray._private.worker")
+    if hasattr(printing, "_worker_logs_enabled"):  # deaths, to standard output, where a result belongs; they are told
+        printing._worker_logs_enabled = False
     return package
 
 
