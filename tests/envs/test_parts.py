@@ -20,6 +20,7 @@ def package(tmp_path, monkeypatch):
     (games / "chess.py").write_text("from suite.games import rules\nclass Chess: rules = rules\n")
     (games / "rules.py").write_text("")
     (games / "go.py").write_text("from suite import komi\n")
+    (games / "shogi.py").write_text("import suite\nkomi = suite.komi\n")
     (games / "broken.py").write_text("import suite.games.nothing\n")
     monkeypatch.syspath_prepend(tmp_path)
     yield
@@ -36,8 +37,9 @@ def test_packages_above_a_part_are_not_run_and_have_it_when_they_are(package):
     assert suite.chess is chess and suite.chess.Chess.rules is sys.modules["suite.games.rules"]
 
 
-def test_a_part_that_needs_the_whole_gets_it(package):
-    assert import_part("suite.games.go").komi == 7
+@pytest.mark.parametrize("part", ["go", "shogi"])
+def test_a_part_that_needs_the_whole_gets_it(package, part):
+    assert import_part(f"suite.games.{part}").komi == 7
     assert sys.modules["suite"].komi == 7
 
 

@@ -29,7 +29,7 @@ def import_part(name: str) -> ModuleType:
             sys.modules[package] = importlib.util.module_from_spec(spec)
             hollow.append(package)
         return importlib.import_module(name)
-    except ImportError:
+    except (ImportError, AttributeError):  # it looks for something in a package above it
         pass
     finally:
         for package in hollow:
