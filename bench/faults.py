@@ -245,6 +245,7 @@ def league(times: int) -> None:
     whole: list[float] = []
     moment: list[float] = []
     ends: list[float] = []
+    kills: list[int] = []
 
     def watch(generation: Any) -> None:
         now = time.monotonic()
@@ -255,19 +256,20 @@ def league(times: int) -> None:
     stop = threading.Event()
 
     def killer() -> None:
-        kills = 0
-        while kills < times and not stop.is_set():
+        while len(kills) < times and not stop.is_set():
             stop.wait(0.5 + dice.random() * 4)
             pids = named("Keeper")
             if not pids or not ends or moment:
                 continue
-            moment.append(kill(min(pids, key=begun)))  # the other waits to take its place
+            kills.append(min(pids, key=begun))  # the other waits to take its place
+            moment.append(kill(kills[-1]))
             begin = moment[0]
-            kills += 1
             time.sleep(0.2)  # what it said last has arrived by then
             before = set(told_of())
-            while not set(told_of()) - before and not stop.is_set():
+            while not (new := set(told_of()) - before) and not stop.is_set():
                 time.sleep(0.05)
+            if not new:
+                return
             recovered.append(time.monotonic() - begin)
             print(f"league {recovered[-1]:.1f} s", file=sys.stderr, flush=True)
 
@@ -280,7 +282,7 @@ def league(times: int) -> None:
         told = ludus.open_league(Path(directory) / "run").to_dict()
     row(
         "league",
-        len(recovered),
+        len(kills),
         recovered,
         seconds_to_the_end_of_the_interrupted_generation=[round(x, 1) for x in whole],
         generations=told["generation"],
