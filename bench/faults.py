@@ -400,7 +400,7 @@ KINDS = ("raise", "nan", "crash", "hang")
 
 
 def environments(
-    game: str, num_envs: int, watchdog: float, share: float, pairs: int, seconds: float, kinds: list[str]
+    game: str, num_envs: int, workers: int, watchdog: float, share: float, pairs: int, seconds: float, kinds: list[str]
 ) -> None:
     """Throughput of training while environments fail, against the same without."""
     algorithm = PPO(rollout_length=64, network=Network(hidden=(64, 64)))
@@ -410,7 +410,7 @@ def environments(
         for _ in range(pairs):
             for misbehave, found in rates.items():
                 env = make(f"faulty_games:{game}", misbehave=misbehave, rate=share)
-                where = Placement(workers=2, env_timeout=watchdog if kind == "hang" else 60.0)
+                where = Placement(workers=workers, env_timeout=watchdog if kind == "hang" else 60.0)
                 program = program_for(algorithm, env, num_envs, 10**8, on_nan="skip", placement=where)
                 state = program.init(0)
                 call = program.compile(state)
@@ -430,6 +430,7 @@ def environments(
                     "fault": kind,
                     "game": game,
                     "environments": num_envs,
+                    "workers": workers,
                     "watchdog_seconds": watchdog,
                     "share_of_steps": share,
                     "steps_per_second": round(statistics.median(rates[kind])),
@@ -525,6 +526,7 @@ if __name__ == "__main__":
     one = actions.add_parser("environments")
     one.add_argument("--game", choices=["spread", "pursuit"], default="spread")
     one.add_argument("--envs", type=int, default=16)
+    one.add_argument("--workers", type=int, default=2, help="processes of environments")
     one.add_argument("--watchdog", type=float, default=1.0, help="seconds without a word after which a process hangs")
     one.add_argument("--only", nargs="*", choices=KINDS, default=list(KINDS))
     one.add_argument("--share", type=float, default=0.01)
@@ -538,7 +540,9 @@ if __name__ == "__main__":
     if given.what == "stop":
         stopped(given.seconds)
     elif given.what == "environments":
-        environments(given.game, given.envs, given.watchdog, given.share, given.pairs, given.seconds, given.only)
+        environments(
+            given.game, given.envs, given.workers, given.watchdog, given.share, given.pairs, given.seconds, given.only
+        )
     elif given.what == "long":
         long(given.minutes, given.every)
     elif given.role in ("actor", "inference", "learner"):

@@ -11,9 +11,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.host import HostEnvironment, HostStep
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.envs.registry import make
 from toys import Drift, Turns
 

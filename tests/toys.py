@@ -12,10 +12,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from ludus.core.algorithm import Learner
-from ludus.core.game import GameSpec, GroupSpec, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.policy import Decision
 from ludus.core.rollout import Rollout
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.runtime.rollout import Actors, collect, init_actors
 
 

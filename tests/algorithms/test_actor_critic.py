@@ -34,9 +34,9 @@ from ludus.algorithms.policy_gradient.mappo import MAPPO
 from ludus.algorithms.policy_gradient.reinforce import REINFORCE
 from ludus.algorithms.view import central_input, central_size, view
 from ludus.core.algorithm import Learner
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.rollout import GroupRollout, Moment, Rollout
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.networks.torso import Network
 from toys import Drift, assert_close, assert_same, play
 

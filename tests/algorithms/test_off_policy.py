@@ -21,8 +21,8 @@ from ludus.algorithms.off_policy.td3 import TD3
 from ludus.algorithms.per_team import PerTeam
 from ludus.algorithms.view import moments
 from ludus.core.errors import UsageError
-from ludus.core.game import GroupSpec
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GroupSpec
 from ludus.networks.distributions import Categorical, Squashed
 from ludus.networks.torso import Network
 from ludus.runtime.device import Program

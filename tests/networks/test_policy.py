@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ludus.core.game import GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GroupSpec
 from ludus.networks.build import architecture, build
 from ludus.networks.policy import IndependentPolicy, NetworkPolicy
 from ludus.networks.simple import RandomPolicy, SeatedPolicy

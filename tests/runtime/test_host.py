@@ -209,6 +209,16 @@ def test_a_killed_process_is_replaced_and_counted(programs):
     assert program.pool.faults.recovery[0] < 10
 
 
+def test_processes_of_environments_do_without_jax(programs):
+    """It would be two thirds of their memory, which is copied for each that takes a dead one's place."""
+    program = programs(PPO(rollout_length=4, network=SMALL), "mpe2/simple_spread_v3", 64)
+    program.compile(program.init(0))
+    pool = program.pool
+    loaded = lambda pid: "jaxlib" in Path(f"/proc/{pid}/maps").read_text()
+    assert loaded(os.getpid())
+    assert not any(loaded(pid) for pid in [*pool.pids, *(pid for _, pid in pool.serving)])
+
+
 def test_a_copy_of_the_same_process_goes_on_where_one_dies(programs):
     program = programs(PPO(rollout_length=200, network=SMALL), "host_games:diary", 10**6)
     program.compile(program.init(0))

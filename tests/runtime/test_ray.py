@@ -94,6 +94,20 @@ def test_everything_listens_on_the_loopback_alone(cluster):
         assert fields[3].rpartition(":")[0] in ("127.0.0.1", "[::1]", "[::ffff:127.0.0.1]"), fields
 
 
+def test_a_cluster_of_one_run_has_no_processes_for_show(cluster):
+    """Each takes a second of a core while the run's own begin, and Ray waits for the dashboard."""
+    mine = [Path(path).read_bytes() for path in children(os.getpid())]
+    assert any(b"gcs_server" in line for line in mine) and any(b"raylet" in line for line in mine)
+    for name in (b"dashboard.py", b"monitor.py", b"log_monitor.py"):
+        assert not any(name in line for line in mine), name
+
+
+def children(pid):
+    """The files with their commands."""
+    found = Path(f"/proc/{pid}/task").glob("*/children")
+    return [f"/proc/{child}/cmdline" for path in found for child in path.read_text().split()]
+
+
 def test_who_listened_to_signals_before_ray_came_still_does(cluster):
     """Else a run that is asked to stop dies at once, without a checkpoint."""
     os.kill(os.getpid(), signal.SIGTERM)

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from ludus.algorithms.view import central_input, central_size
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.rollout import Moment
 from ludus.core.spaces import Discrete, Space
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.networks.actor import edges
 from ludus.networks.distributions import Categorical
 

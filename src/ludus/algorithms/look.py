@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from ludus.algorithms.view import Everywhere, Glimpse, View, moments
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Memory
 from ludus.core.rollout import Moment, Rollout
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.networks.torso import Torso
 
 

@@ -11,9 +11,9 @@ from jaxtyping import Array, Key
 
 from ludus.core.algorithm import Learner, Metrics, Remembers
 from ludus.core.errors import nearest
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.rollout import Rollout
+from ludus.core.spec import GameSpec, GroupSpec
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Memory
 from ludus.core.rollout import Moment, Rollout
+from ludus.core.spec import GameSpec, GroupSpec
 
 
 class Glimpse(eqx.Module):

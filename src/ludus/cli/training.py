@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import tyro
@@ -130,10 +134,29 @@ class _Resume:
 
 def resume(arguments: list[str]) -> int:
     """`ludus resume RUN`."""
+    given = parse(_Resume, arguments, "resume")
+    _connect_ahead(given.run)
+
     from ludus.experiment import api
     from ludus.experiment.console import display
 
-    given = parse(_Resume, arguments, "resume")
     with prints_to_stderr():
         run = api.resume(given.run, display=display(quiet=given.quiet or given.json))
     return _trained(run, as_json=given.json, quiet=given.quiet)
+
+
+def _connect_ahead(run: Path) -> None:
+    """Begin the cluster of a run that had one while a thread imports JAX and the rest: both take seconds."""
+    try:
+        settings = tomllib.loads((run / "config.toml").read_text())["settings"]
+        if settings["runtime"] != "ray":
+            return
+        roles = {name: int(settings[name]) for name in ("actors", "learners", "inference_servers", "evaluators")}
+        where = SimpleNamespace(address=str(settings["address"]), **roles)
+    except (OSError, ValueError, LookupError, TypeError):
+        return  # whoever reads the file next says what is wrong with it
+    from ludus.runtime.ray.cluster import connect, ray
+
+    ray()  # before the thread, so that no two import at once
+    threading.Thread(target=importlib.import_module, args=("ludus.experiment.api",), daemon=True).start()
+    connect(where)

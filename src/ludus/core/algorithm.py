@@ -7,9 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 import equinox as eqx
 from jaxtyping import Array, Float, Key
 
-from ludus.core.game import GameSpec
 from ludus.core.policy import Policy
 from ludus.core.rollout import Rollout
+from ludus.core.spec import GameSpec
 
 Metrics = dict[str, Float[Array, ""]]
 

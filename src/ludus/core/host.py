@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ludus.core.game import GameSpec
+from ludus.core.spec import GameSpec
 
 
 class EnvironmentFault(Exception):

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Key
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, TimeStep
+from ludus.core.game import TimeStep
+from ludus.core.spec import GameSpec
 from ludus.envs.jaxmarl_common import Members, all_act, group, no_reward, stack, stack_rewards, unstack
 from ludus.envs.parts import import_part
 

@@ -21,8 +21,9 @@ from jumanji.environments.routing.connector.generator import RandomWalkGenerator
 from jumanji.types import TimeStep as JumanjiTimeStep
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, GroupSpec, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec
 
 NAMES = ("5x5-3a", "6x6-3a", "7x7-5a", "8x8-5a", "10x10-5a", "10x10-10a", "15x15-23a")
 _KINDS = 7

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from ludus.core.game import GameSpec, GroupSpec, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.spaces import Box, Discrete, Space
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.envs.parts import import_part
 
 _CLASSES = {

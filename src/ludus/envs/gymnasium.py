@@ -8,8 +8,8 @@ import gymnasium
 import numpy as np
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.host import HostEnvironment, HostStep
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.envs.host_spaces import deed, legal_from, sight
 
 

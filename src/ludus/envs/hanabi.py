@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.spaces import Box
+from ludus.core.spec import GameSpec
 from ludus.envs.jaxmarl_common import group, no_reward, stack, stack_rewards
 from ludus.envs.parts import import_part
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, GroupSpec, RewardKind, TurnKind
 from ludus.core.spaces import Box, Discrete, Space
+from ludus.core.spec import GameSpec, GroupSpec, RewardKind, TurnKind
 from ludus.envs.host_spaces import Deed, Sight
 
 Teams = Literal["auto", "one", "each", "by-name"]

@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.spaces import Box, Discrete, Space
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.envs.parts import import_part
 
 jaxmarl_spaces: Any = import_part("jaxmarl.environments.spaces")

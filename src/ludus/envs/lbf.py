@@ -21,8 +21,9 @@ from jumanji.environments.routing.lbf.generator import RandomGenerator
 from jumanji.types import TimeStep as JumanjiTimeStep
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, GroupSpec, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec
 
 NAMES = (
     "5x5-2p-1f",

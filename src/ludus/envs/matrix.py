@@ -15,9 +15,10 @@ import numpy as np
 from jaxtyping import Array, Int, Key
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, GroupSpec, RewardKind, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.payoffs import check_payoffs
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec, RewardKind
 
 
 def _bimatrix(row: Any, column: Any = None) -> np.ndarray:

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from ludus.core.game import GameSpec, RewardKind, TimeStep
+from ludus.core.game import TimeStep
+from ludus.core.spec import GameSpec, RewardKind
 from ludus.envs.jaxmarl_common import all_act, group, no_reward, stack, stack_rewards, unstack
 from ludus.envs.parts import import_part
 

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from ludus.core.game import GameSpec, GroupSpec, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.envs.jaxmarl_common import Members, all_act, no_reward, stack, stack_rewards, unstack
 from ludus.envs.parts import import_part
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 
 from ludus.core.errors import UsageError, nearest
-from ludus.core.game import RewardKind
 from ludus.core.host import HostEnvironment, HostStep, blank
 from ludus.core.spaces import Discrete
+from ludus.core.spec import RewardKind
 from ludus.envs.host_agents import Agents, Teams, gather, padded, specification, team_rewards, unknown_agents
 from ludus.envs.host_options import keywords
 from ludus.envs.host_spaces import Deed, Sight, deed, legal_from, sight

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ludus.core.game import RewardKind
 from ludus.core.host import HostEnvironment, HostStep, blank
 from ludus.core.spaces import Discrete
+from ludus.core.spec import RewardKind
 from ludus.envs.host_agents import Teams, gather, specification, team_rewards
 from ludus.envs.host_spaces import Deed, Sight, deed, legal_from, sight
 

@@ -21,8 +21,9 @@ import pgx
 from jaxtyping import Array, Key
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, GroupSpec, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec
 
 # name -> the most moves a game takes, where there is a bound
 _HORIZONS: dict[str, int | None] = {

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ludus.core.errors import UsageError, nearest, unknown
-from ludus.core.game import GameSpec
 from ludus.core.host import HostEnvironment
 from ludus.core.output import greetings_dropped
+from ludus.core.spec import GameSpec
 
 # suite -> (our module, the package it needs, the extra that installs it)
 SUITES: dict[str, tuple[str, str | None, str | None]] = {

@@ -24,8 +24,9 @@ from jumanji.environments.routing.robot_warehouse.utils import is_collision
 from jumanji.types import TimeStep as JumanjiTimeStep
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, GroupSpec, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec
 
 # warehouse -> rows and columns of shelf clusters; each is eight shelves high
 _SIZES = {"tiny": (1, 3), "small": (2, 3), "medium": (2, 5), "large": (3, 5)}

@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from ludus.core.errors import UsageError, unknown
-from ludus.core.game import GameSpec, RewardKind, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.spaces import Box
+from ludus.core.spec import GameSpec, RewardKind
 from ludus.envs.jaxmarl_common import Members, group, no_reward, stack, stack_rewards, unstack
 from ludus.envs.parts import import_part
 

@@ -8,9 +8,9 @@ import numpy as np
 import pyspiel
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, GroupSpec, RewardKind
 from ludus.core.host import HostEnvironment, HostStep
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec, RewardKind
 
 _TURNS = (pyspiel.GameType.Dynamics.SEQUENTIAL, pyspiel.GameType.Dynamics.SIMULTANEOUS)
 NAMES = tuple(

@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, GroupSpec, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.core.stochastic import StochasticGame, from_tensors
 
 _NORTH, _SOUTH, _EAST, _WEST, _STAND = range(5)

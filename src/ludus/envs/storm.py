@@ -16,8 +16,9 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from ludus.core.errors import UsageError, unknown
-from ludus.core.game import GameSpec, GroupSpec, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.envs.jaxmarl_common import all_act, no_reward
 from ludus.envs.parts import import_part
 

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from ludus.core.errors import unknown
-from ludus.core.game import GameSpec, GroupSpec, RewardKind, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec, GroupSpec, RewardKind
 from ludus.core.tree import CHANCE, TERMINAL, GameTree
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ludus.core.errors import UsageError, nearest
-from ludus.core.game import GameSpec
+from ludus.core.spec import GameSpec
 from ludus.envs import registry
 from ludus.experiment.config import Config, Settings, merge, read_toml, resolve
 from ludus.experiment.console import Display, Quiet

@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec
 from ludus.core.host import HostEnvironment, HostStep, problem_with
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GameSpec
 from ludus.envs.registry import make
 from ludus.runtime.host.worker import told
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, GroupSpec
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.experiment.statistics import mean_interval
 from ludus.networks.simple import RandomPolicy, SeatedPolicy
 from ludus.runtime.evaluate import Results

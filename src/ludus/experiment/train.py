@@ -71,7 +71,6 @@ class Trainer:
 
     def resume(self, interrupt: Interrupt) -> Run:
         """Go on from the newest good checkpoint; rows written after it are dropped and written again."""
-        like = interrupt.run(lambda: self.program.init(self.config.settings.seed))
         if not self.run.checkpoints.paths():  # it ended before the first: begin anew
             if any(self.run.sizes().values()):
                 raise UsageError(
@@ -79,8 +78,9 @@ class Trainer:
                     f"has rows of training; nothing was changed"
                 )
             self.run.truncate({METRICS: 0, EVALUATIONS: 0})
-            return self._loop(interrupt, like, 0)
-        state, metadata = self.run.checkpoints.load(like, self.display.warn)
+            return self.start(interrupt)
+        interrupt.run(self.program.check_memory)
+        state, metadata = self.run.checkpoints.load(self.program.shapes, self.display.warn)
         self.run.truncate(metadata["sizes"])
         self.display.say(f"resuming {self.run.path} at {metadata['call'] * self.program.steps_per_call:,} steps")
         return self._loop(interrupt, self.program.place(state), metadata["call"], metadata.get("unevaluated", False))

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float
 
-from ludus.core.game import GameSpec
+from ludus.core.spec import GameSpec
 from ludus.league.member import Member
 from ludus.league.meta_solvers import Meta
 from ludus.league.payoffs import Cell, Profile

@@ -14,8 +14,8 @@ import numpy as np
 
 from ludus.core.algorithm import Learner
 from ludus.core.errors import NotFiniteError, UsageError
-from ludus.core.game import GameSpec
 from ludus.core.host import HostEnvironment
+from ludus.core.spec import GameSpec
 from ludus.league.arena import DamagedPolicyError, Job, Trained
 from ludus.league.evaluator import Evaluator
 from ludus.league.learners import (

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec
+from ludus.core.spec import GameSpec
 from ludus.core.tree import GameTree
 from ludus.equilibria import exact
 from ludus.equilibria.cfr import require_zero_sum

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ludus.core.errors import UsageError, unknown
-from ludus.core.game import GameSpec
+from ludus.core.spec import GameSpec
 from ludus.league.anytime import Anytime
 from ludus.league.league import Plan
 from ludus.league.matchmaking import (

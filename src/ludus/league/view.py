@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from ludus.core.game import GameSpec
+from ludus.core.spec import GameSpec
 from ludus.league.payoffs import PayoffTable
 from ludus.league.population import Entry, Population
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Key
 
-from ludus.core.game import GroupSpec
 from ludus.core.spaces import Box, Discrete
+from ludus.core.spec import GroupSpec
 from ludus.networks.acting import Acts
 from ludus.networks.actor import Actor, ActorNetwork, Ensemble
 from ludus.networks.policy import IndependentPolicy, NetworkPolicy

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key, Shaped
 
-from ludus.core.game import GroupSpec
 from ludus.core.policy import Decision, Memory, Policy
 from ludus.core.spaces import Discrete
+from ludus.core.spec import GroupSpec
 from ludus.networks.acting import Acts
 from ludus.networks.distributions import Categorical, Uniform
 

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ludus.core.game import GameSpec, GroupSpec, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.policy import Decision, Memory, Policy
 from ludus.core.sharding import sum_over_shards
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.networks.acting import Acts
 
 LEARNER = -1  # in the place of a slot: the learner plays there

@@ -17,15 +17,16 @@ from jaxtyping import Array, Float, Int, Key
 
 from ludus.core.algorithm import Algorithm, Learner, Remembers
 from ludus.core.errors import UsageError
-from ludus.core.game import Environment, GameSpec
+from ludus.core.game import Environment
 from ludus.core.policy import Policy
 from ludus.core.sharding import ENV_AXIS
+from ludus.core.spec import GameSpec
 from ludus.learning.replay import by_env
 from ludus.runtime.cast import Cast, Matches, Opposition
 from ludus.runtime.finite import CLEAN, first_bad
 from ludus.runtime.rollout import Actors, Episodes, Policies, collect, init_actors
 from ludus.runtime.schedule import Schedule
-from ludus.runtime.setup import compiler_options, free_memory
+from ludus.runtime.setup import compiler_options
 
 SEED_AXIS = "seed"
 
@@ -193,22 +194,10 @@ class Program(Schedule):
         return self.place(fresh(keys))
 
     @cached_property
-    def bytes(self) -> dict[str, int]:
-        """What the states of all seeds take: the learners' experience (replays), and everything."""
-        state = jax.eval_shape(self._fresh, jax.random.key(0))
-        size = lambda tree: self.seeds * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
-        kept = state.learner.per_env if isinstance(self.algorithm, Remembers) else ()
-        return {"experience": size(kept), "all": size(state)}
-
-    def check_memory(self) -> None:
-        """Raise `UsageError` where the states of all seeds do not fit into memory."""
-        free = free_memory()
-        if free is not None and self.bytes["all"] > free:
-            gib = 2.0**30
-            raise UsageError(
-                f"training needs {self.bytes['all'] / gib:.1f} GiB, {self.bytes['experience'] / gib:.1f} GiB of them "
-                f"for experience, and {free / gib:.1f} GiB are free; take less capacity, environments or seeds"
-            )
+    def shapes(self) -> TrainState:
+        """See `Schedule.shapes`."""
+        found: TrainState = jax.eval_shape(jax.vmap(self._fresh), jax.random.split(jax.random.key(0), self.seeds))
+        return found
 
     def _iterate(self, state: TrainState, against: Opposition | None) -> tuple[TrainState, Report]:
         """Rollout, then update: one seed, this device's environments."""

@@ -16,8 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Key
 
-from ludus.core.game import GameSpec, TimeStep
+from ludus.core.game import TimeStep
 from ludus.core.policy import Memory
+from ludus.core.spec import GameSpec
 from ludus.runtime.cast import Pairing
 from ludus.runtime.rollout import Policies, fresh_where, players
 from ludus.runtime.setup import compiler_options

@@ -10,18 +10,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
 from ludus.core.algorithm import Learner, Remembers
-from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.host import HostEnvironment
 from ludus.core.policy import Policy
 from ludus.core.rollout import GroupRollout, Moment, Rollout
 from ludus.core.spaces import Discrete
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.learning.replay import by_env
 from ludus.runtime.cast import Opposition
 from ludus.runtime.device import TrainState, make_room, settled
 from ludus.runtime.rollout import init_actors, players
 from ludus.runtime.schedule import Schedule
-from ludus.runtime.setup import compiler_options, free_memory
+from ludus.runtime.setup import compiler_options
 
 
 class OneSeed(Schedule):
@@ -65,22 +64,11 @@ class OneSeed(Schedule):
         return state
 
     @cached_property
-    def bytes(self) -> dict[str, int]:
-        """What the learner's experience takes, and all of it."""
-        learner = jax.eval_shape(self._fresh, jax.random.key(0))
-        size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
-        kept = learner.per_env if isinstance(self.algorithm, Remembers) else ()
-        return {"experience": size(kept), "all": size(learner)}
-
-    def check_memory(self) -> None:
-        """Raise `UsageError` where the learner does not fit into memory."""
-        free = free_memory()
-        if free is not None and self.bytes["all"] > free:
-            gib = 2.0**30
-            raise UsageError(
-                f"training needs {self.bytes['all'] / gib:.1f} GiB, and {free / gib:.1f} GiB are free; take less "
-                f"capacity or environments"
-            )
+    def shapes(self) -> TrainState:
+        """See `Schedule.shapes`."""
+        whole = lambda keys: self.begin(jax.vmap(self._fresh)(keys), keys)
+        found: TrainState = jax.eval_shape(whole, jax.random.key(0)[None])
+        return found
 
     def policies(self, state: TrainState, seed: int = 0) -> dict[str, Policy]:
         """What was learned to play: what acts, or what it settles on."""

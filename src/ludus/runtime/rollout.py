@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from ludus.core.game import Environment, GroupSpec, TimeStep
+from ludus.core.game import Environment, TimeStep
 from ludus.core.policy import Decision, Memory, Policy
 from ludus.core.rollout import GroupRollout, Moment, Rollout
 from ludus.core.sharding import sum_over_shards
+from ludus.core.spec import GroupSpec
 from ludus.runtime.cast import Cast, Everybody, Pairing, Records
 from ludus.runtime.reset import reset_where
 

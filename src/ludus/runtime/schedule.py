@@ -1,13 +1,18 @@
-"""How a run's steps are cut into iterations and calls: the same for every runtime."""
+"""What is the same for every runtime: how a run's steps are cut into iterations and calls, and what its state takes."""
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
+import jax
 import numpy as np
 
+from ludus.core.algorithm import Remembers
+from ludus.core.errors import UsageError
 from ludus.runtime.cast import Opposition
+from ludus.runtime.setup import free_memory
 
 
 class Schedule:
@@ -46,6 +51,28 @@ class Schedule:
             return share
         begin, end = np.asarray(against.matches.progress[0])
         return float(begin + (end - begin) * share)
+
+    @property
+    def shapes(self) -> Any:
+        """The shapes of the state of training, as for restoring one; nothing is computed."""
+        raise NotImplementedError
+
+    @cached_property
+    def bytes(self) -> dict[str, int]:
+        """What the states of all seeds take: the learners' experience (replays), and everything."""
+        size = lambda tree: sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+        kept = self.shapes.learner.per_env if isinstance(self.algorithm, Remembers) else ()
+        return {"experience": size(kept), "all": size(self.shapes)}
+
+    def check_memory(self) -> None:
+        """Raise `UsageError` where the states of all seeds do not fit into memory."""
+        free = free_memory()
+        if free is not None and self.bytes["all"] > free:
+            gib = 2.0**30
+            raise UsageError(
+                f"training needs {self.bytes['all'] / gib:.1f} GiB, {self.bytes['experience'] / gib:.1f} GiB of them "
+                f"for experience, and {free / gib:.1f} GiB are free; take less capacity, environments or seeds"
+            )
 
     def prepare(self) -> None:
         """What must be done by the main thread, before `compile`: here, nothing."""

@@ -22,10 +22,10 @@ from ludus.algorithms.off_policy.models import Networks, Unit
 from ludus.algorithms.off_policy.objective import bootstrap, infer, losses
 from ludus.algorithms.replayed import Replayed
 from ludus.core.algorithm import Known, Learner, Metrics
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.rollout import Rollout
 from ludus.core.spaces import Space
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.learning.replay import Sample
 from ludus.networks.actor import Actor, ActorNetwork, Ensemble
 from ludus.networks.build import architecture

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from ludus.algorithms.joint import as_vector, relaxed
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.rollout import Moment, Rollout
 from ludus.core.sharding import sum_over_shards
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.networks.distributions import Categorical, Distribution, Gaussian
 from ludus.networks.policy import NetworkPolicy
 from ludus.networks.torso import Network

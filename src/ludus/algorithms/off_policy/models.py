@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from ludus.algorithms.off_policy.inference import Inferred
 from ludus.algorithms.view import Everywhere
-from ludus.core.game import GroupSpec
 from ludus.core.rollout import GroupRollout, Moment, Rollout
+from ludus.core.spec import GroupSpec
 from ludus.networks.actor import ActorNetwork, pick, read
 from ludus.networks.critic import Critic
 

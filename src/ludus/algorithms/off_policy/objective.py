@@ -15,9 +15,9 @@ from ludus.algorithms.off_policy.models import Networks, Unit, distribution, mem
 from ludus.algorithms.owners import average, descend
 from ludus.algorithms.view import Everywhere, moments
 from ludus.core.algorithm import Metrics
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.rollout import Moment, Rollout
 from ludus.core.sharding import sum_over_shards
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.learning.returns import backups
 from ludus.networks.actor import ActorNetwork
 from ludus.networks.critic import Critic

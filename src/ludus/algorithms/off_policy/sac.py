@@ -9,8 +9,8 @@ from jaxtyping import Array, Key
 
 from ludus.algorithms.joint import action_size, as_vector
 from ludus.algorithms.off_policy.core import OffPolicyActorCritic
-from ludus.core.game import GroupSpec
 from ludus.core.spaces import Space
+from ludus.core.spec import GroupSpec
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from ludus.algorithms.policy_gradient.hyperparameters import Hyperparameters
 from ludus.algorithms.policy_gradient.models import GroupLearner, Models
 from ludus.algorithms.view import central_size, view
 from ludus.core.algorithm import Known, Learner, Metrics
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.rollout import Rollout
 from ludus.core.sharding import sum_over_shards
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.learning.statistics import ValueNormaliser
 from ludus.networks.build import architecture
 from ludus.networks.policy import IndependentPolicy, NetworkPolicy

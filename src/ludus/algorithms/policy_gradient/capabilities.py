@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ludus.core.game import GameSpec
 from ludus.core.spaces import Discrete
+from ludus.core.spec import GameSpec
 
 
 def misfit(method: Any, spec: GameSpec, num_envs: int) -> str | None:

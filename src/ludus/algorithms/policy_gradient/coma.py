@@ -17,11 +17,11 @@ from ludus.algorithms.owners import average, descend
 from ludus.algorithms.policy_gradient.capabilities import misfit_coma
 from ludus.algorithms.view import Everywhere, View, central_input, central_size, moments, view
 from ludus.core.algorithm import Known, Learner, Metrics
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.rollout import Rollout
 from ludus.core.sharding import sum_over_shards
 from ludus.core.spaces import Box
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.learning.returns import backups
 from ludus.networks.build import architecture
 from ludus.networks.distributions import Categorical

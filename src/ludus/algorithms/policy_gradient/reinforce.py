@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from ludus.algorithms.policy_gradient.actor_critic import ActorCritic
-from ludus.core.game import GameSpec
+from ludus.core.spec import GameSpec
 from ludus.learning.statistics import standardise
 
 

@@ -16,10 +16,10 @@ from jaxtyping import Array, Bool, Float, Key
 
 from ludus.algorithms.tabular.transitions import Pending, Steps, Transition, advance, steps, update_legal
 from ludus.core.algorithm import Known, Learner, Metrics
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.rollout import Rollout
 from ludus.core.spaces import Discrete
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.networks.build import architecture
 from ludus.networks.tabular import TabularPolicy
 

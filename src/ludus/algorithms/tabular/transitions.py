@@ -6,8 +6,8 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from ludus.core.game import GameSpec
 from ludus.core.rollout import GroupRollout, Rollout
+from ludus.core.spec import GameSpec
 
 
 class Steps(eqx.Module):

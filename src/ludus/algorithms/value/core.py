@@ -20,8 +20,8 @@ from ludus.algorithms.value.capabilities import misfit
 from ludus.algorithms.value.hyperparameters import Hyperparameters
 from ludus.algorithms.value.objective import Models
 from ludus.core.algorithm import Known, Learner
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.networks.build import architecture
 from ludus.networks.mixers import Mixer
 from ludus.networks.policy import IndependentPolicy

@@ -14,10 +14,10 @@ from jaxtyping import Array, Float, Key
 from ludus.algorithms.value.anticipation import Anticipating
 from ludus.algorithms.value.dqn import DQN
 from ludus.core.algorithm import Known, Learner, Metrics
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.policy import Policy
 from ludus.core.rollout import Rollout
 from ludus.core.sharding import sum_over_shards
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.learning.reservoir import Reservoir
 from ludus.networks.build import architecture
 from ludus.networks.policy import NetworkPolicy

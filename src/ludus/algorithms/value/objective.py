@@ -14,9 +14,9 @@ from jaxtyping import Array, Bool, Float
 from ludus.algorithms.look import acting, for_agents, join, joint_state, legal_actions, masked, unroll
 from ludus.algorithms.view import Everywhere, View, view
 from ludus.core.algorithm import Metrics
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.rollout import Rollout
 from ludus.core.sharding import sum_over_shards
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.learning.replay import Sample
 from ludus.learning.returns import backups
 from ludus.networks.mixers import Mixer

@@ -15,8 +15,8 @@ from jaxtyping import Array, Key
 from ludus.algorithms.value.core import Unit, ValueCore
 from ludus.algorithms.value.objective import Targets, gradients, look, targets
 from ludus.core.algorithm import Learner, Metrics
-from ludus.core.game import GameSpec, GroupSpec
 from ludus.core.rollout import Rollout
+from ludus.core.spec import GameSpec, GroupSpec
 from ludus.learning.replay import Sample, by_env, by_time
 from ludus.networks.mixers import Mixer, Sum
 from ludus.networks.torso import Network

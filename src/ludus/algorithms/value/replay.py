@@ -14,8 +14,8 @@ from ludus.algorithms.value.core import Unit, ValueCore
 from ludus.algorithms.value.hyperparameters import ReplayHyperparameters
 from ludus.algorithms.value.objective import gradients, targets
 from ludus.core.algorithm import Learner, Metrics
-from ludus.core.game import GameSpec
 from ludus.core.rollout import Rollout
+from ludus.core.spec import GameSpec
 from ludus.learning.replay import Sample
 
 

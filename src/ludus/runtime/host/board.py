@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ludus.core.game import GameSpec
 from ludus.core.host import HostStep
 from ludus.core.spaces import Discrete
+from ludus.core.spec import GameSpec
 
 FINE, BROKE, USELESS = 0, 1, 2  # faults of a step: an exception; values that nobody can learn from
 _ALIGNED = 64

@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array
 
 from ludus.core.errors import NotFiniteError
-from ludus.core.game import GameSpec
 from ludus.core.rollout import GroupRollout, Moment, Rollout
+from ludus.core.spec import GameSpec
 from ludus.runtime.host.board import FINE, USELESS
 from ludus.runtime.host.pool import Client, Pool
 from ludus.runtime.inference import Decided, Inference

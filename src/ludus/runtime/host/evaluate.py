@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from ludus.core.errors import NotFiniteError
-from ludus.core.game import GameSpec
+from ludus.core.spec import GameSpec
 from ludus.runtime.cast import Pairing
 from ludus.runtime.evaluate import ENDLESS, Results
 from ludus.runtime.host.board import FINE

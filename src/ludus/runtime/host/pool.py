@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec
+from ludus.core.spec import GameSpec
 from ludus.envs.registry import SUITES
 from ludus.runtime.host.board import BROKE, USELESS, Board, allocate
 from ludus.runtime.host.worker import BEGIN, QUIT, STEP, work

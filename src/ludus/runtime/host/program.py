@@ -16,8 +16,8 @@ from jaxtyping import Array, Int, Key
 
 from ludus.core.algorithm import Algorithm, Learner
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec
 from ludus.core.host import HostEnvironment
+from ludus.core.spec import GameSpec
 from ludus.runtime.cast import Cast, Matches, Opposition, Records, team_returns, team_scores
 from ludus.runtime.device import Report, TrainState
 from ludus.runtime.host.collect import Collector, Ended

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from ludus.core.errors import UsageError
-from ludus.core.game import GameSpec
 from ludus.core.host import EnvironmentFault, HostEnvironment, blank, problem_with
+from ludus.core.spec import GameSpec
 from ludus.envs.registry import make
 from ludus.runtime.host.board import BROKE, FINE, USELESS, Board
 

@@ -86,13 +86,14 @@ def _connect(address: str, processes: int) -> Any:
             if given:
                 package.init(address=given, **quiet)
             else:
-                package.init(
-                    num_cpus=max(processes, 1),  # processes share the cores there are; Ray only counts them
-                    num_gpus=0,
-                    include_dashboard=False,
-                    _node_ip_address="127.0.0.1",
-                    **quiet,
-                )
+                with _few_processes():
+                    package.init(
+                        num_cpus=max(processes, 1),  # processes share the cores there are; Ray only counts them
+                        num_gpus=0,
+                        include_dashboard=False,
+                        _node_ip_address="127.0.0.1",
+                        **quiet,
+                    )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = f"at {given}" if given else "on this machine"
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -115,6 +116,25 @@ def _own_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _few_processes() -> Iterator[None]:
+    """Without a dashboard, an autoscaler and a collector of logs, which serve nobody in a cluster of one run.
+
+    Ray waits for the first of them even where it was told to leave it out, and each takes a second of a core, when
+    the run's own processes want to begin. Releases that have them elsewhere start them as ever.
+    """
+    node: Any = getattr(sys.modules.get("ray._private.node"), "Node", None)
+    left_out = ("start_api_server", "start_monitor", "start_log_monitor")
+    before = {name: getattr(node, name) for name in left_out if hasattr(node, name)}
+    for name in before:
+        setattr(node, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        for name, method in before.items():
+            setattr(node, name, method)
 
 
 class Status:

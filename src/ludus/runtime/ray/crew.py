@@ -18,8 +18,8 @@ import jax
 import numpy as np
 
 from ludus.core.algorithm import Learner
-from ludus.core.game import GameSpec
 from ludus.core.host import HostEnvironment
+from ludus.core.spec import GameSpec
 from ludus.runtime.ray.roles import Actor, LearnerRole, Server, Shipped
 
 AHEAD = 2  # unrolls that an actor is asked for beyond the one that is learned from, where it need not wait

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ludus.core.algorithm import Learner
-from ludus.core.game import GameSpec
 from ludus.core.parcels import travel_lightly
+from ludus.core.spec import GameSpec
 from ludus.runtime.cast import Cast, Matches
 from ludus.runtime.inference import Decided, Inference
 from ludus.runtime.sampler import Sample, add_episodes, on_host, sampler_for

@@ -1,0 +1,49 @@
+"""What `import ludus` offers; read when one of it is asked for (`__init__.py`)."""
+
+from .algorithms.off_policy.ddpg import DDPG as DDPG
+from .algorithms.off_policy.maddpg import MADDPG as MADDPG
+from .algorithms.off_policy.sac import SAC as SAC
+from .algorithms.off_policy.td3 import TD3 as TD3
+from .algorithms.per_team import PerTeam as PerTeam
+from .algorithms.policy_gradient.a2c import A2C as A2C
+from .algorithms.policy_gradient.a3c import A3C as A3C
+from .algorithms.policy_gradient.appo import APPO as APPO
+from .algorithms.policy_gradient.coma import COMA as COMA
+from .algorithms.policy_gradient.impala import IMPALA as IMPALA
+from .algorithms.policy_gradient.mappo import MAPPO as MAPPO
+from .algorithms.policy_gradient.ppo import PPO as PPO
+from .algorithms.policy_gradient.reinforce import REINFORCE as REINFORCE
+from .algorithms.tabular.joint import CorrelatedQ as CorrelatedQ
+from .algorithms.tabular.joint import FriendOrFoeQ as FriendOrFoeQ
+from .algorithms.tabular.joint import MinimaxQ as MinimaxQ
+from .algorithms.tabular.joint import NashQ as NashQ
+from .algorithms.tabular.q_learning import QLearning as QLearning
+from .algorithms.value.dqn import DQN as DQN
+from .algorithms.value.dqn import IQL as IQL
+from .algorithms.value.pqn import PQN as PQN
+from .algorithms.value.pqn import PQNVDN as PQNVDN
+from .algorithms.value.qmix import QMIX as QMIX
+from .algorithms.value.qplex import QPLEX as QPLEX
+from .algorithms.value.vdn import VDN as VDN
+from .core.errors import NotFiniteError as NotFiniteError
+from .core.errors import UsageError as UsageError
+from .core.game import Environment as Environment
+from .core.game import TimeStep as TimeStep
+from .core.spaces import Box as Box
+from .core.spaces import Discrete as Discrete
+from .core.spec import GameSpec as GameSpec
+from .core.spec import GroupSpec as GroupSpec
+from .envs.registry import register as register
+from .experiment.api import evaluate as evaluate
+from .experiment.api import load as load
+from .experiment.api import load_policy as load_policy
+from .experiment.api import make as make
+from .experiment.api import resume as resume
+from .experiment.api import train as train
+from .experiment.league import league as league
+from .experiment.league import open_league as open_league
+from .experiment.solve import solve as solve
+from .experiment.train import Run as Run
+from .networks.torso import Network as Network
+
+__version__: str
