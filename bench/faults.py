@@ -55,25 +55,30 @@ class Reader:
     def __init__(self) -> None:
         self.unrolls = self.doubled = self.mixed = 0
         self._seen: set[bytes] = set()
-        self._last: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}  # of each actor's life
+        self._last: dict[tuple[int, int, int], tuple[np.ndarray, np.ndarray]] = {}  # of each environment of a life
 
     def read(self, sample: Any) -> None:
         """Check one."""
-        who = (sample.sampler, sample.life)
-        observation = np.asarray(sample.rollout.groups["writer"].observation)[:, :, 0]  # [time, env, (life, step)]
+        who, group = (sample.sampler, sample.life), sample.rollout.groups["writer"]
+        observation = np.asarray(group.observation)[:, :, 0]  # [time, env, (life, step)]
         over = np.asarray(sample.rollout.terminated | sample.rollout.truncated)
-        for name in (repr((*who, sample.number)).encode(), observation.tobytes()):
+        played = np.asarray(group.acting)[:, :, 0]  # not what was missed while a process was replaced
+        for name in (repr((*who, sample.number)).encode(), observation[played].tobytes()):
             digest = hashlib.sha1(name).digest()
             self.doubled += digest in self._seen
             self._seen.add(digest)
-        if who in self._last:
-            observation = np.concatenate([self._last[who][0][None], observation])
-            over = np.concatenate([self._last[who][1][None], over])
-        life, step = observation[..., 0], observation[..., 1]
-        on = (life[1:] == life[:-1]) & (step[1:] == step[:-1] + 1)
-        anew = (life[1:] != life[:-1]) & (step[1:] == 0)
-        self.mixed += int((~np.where(over[:-1], anew, on)).sum())
-        self._last[who] = (observation[-1], over[-1])
+        for env in range(observation.shape[1]):
+            mine, ended = observation[played[:, env], env], over[played[:, env], env]
+            if (*who, env) in self._last:
+                mine = np.concatenate([self._last[*who, env][0][None], mine])
+                ended = np.concatenate([self._last[*who, env][1][None], ended])
+            if not len(mine):
+                continue
+            life, step = mine[:, 0], mine[:, 1]
+            on = (life[1:] == life[:-1]) & (step[1:] == step[:-1] + 1)
+            anew = (life[1:] != life[:-1]) & (step[1:] == 0)
+            self.mixed += int((~np.where(ended[:-1], anew, on)).sum())
+            self._last[*who, env] = (mine[-1], ended[-1])
         self.unrolls += 1
 
     def facts(self) -> dict[str, int]:
@@ -402,45 +407,59 @@ KINDS = ("raise", "nan", "crash", "hang")
 def environments(
     game: str, num_envs: int, workers: int, watchdog: float, share: float, pairs: int, seconds: float, kinds: list[str]
 ) -> None:
-    """Throughput of training while environments fail, against the same without."""
+    """Throughput of training while environments fail, against the same without: windows of both in turn.
+
+    Steps are those that were played. Both programs train for a while first, so that what they compile is not counted.
+    """
     algorithm = PPO(rollout_length=64, network=Network(hidden=(64, 64)))
     for kind in kinds:
-        rates: dict[str, list[float]] = {"": [], kind: []}
-        counts: dict[str, int] = {}
-        for _ in range(pairs):
-            for misbehave, found in rates.items():
-                env = make(f"faulty_games:{game}", misbehave=misbehave, rate=share)
-                where = Placement(workers=workers, env_timeout=watchdog if kind == "hang" else 60.0)
-                program = program_for(algorithm, env, num_envs, 10**8, on_nan="skip", placement=where)
-                state = program.init(0)
-                call = program.compile(state)
-                state, _ = call(state)
-                begin, count = time.perf_counter(), 0
-                while (spent := time.perf_counter() - begin) < seconds:
-                    state, _ = call(state)
-                    count += program.steps_per_call
-                found.append(count / spent)
-                if misbehave:
-                    counts = dict(program.pool.faults.counts)
-                program.close()
-        ratios = [b / a for a, b in zip(rates[""], rates[kind], strict=True)]
+        trained = [Trained(algorithm, game, num_envs, workers, watchdog, "", share)]
+        trained.append(Trained(algorithm, game, num_envs, workers, watchdog, kind, share))
+        rates = [[one.rate(seconds) for one in trained] for _ in range(pairs)]
+        faults = trained[1].program.pool.faults
         print(
             json.dumps(
                 {
                     "fault": kind,
                     "game": game,
                     "environments": num_envs,
-                    "workers": workers,
-                    "watchdog_seconds": watchdog,
+                    "processes": workers,
+                    "watchdog_seconds": watchdog if kind == "hang" else None,
                     "share_of_steps": share,
-                    "steps_per_second": round(statistics.median(rates[kind])),
-                    "without": round(statistics.median(rates[""])),
-                    "ratio": round(statistics.median(ratios), 2),
-                    "faults": counts,
+                    "steps_per_second": round(statistics.median(b for _, b in rates)),
+                    "without": round(statistics.median(a for a, _ in rates)),
+                    "ratio": round(statistics.median(b / a for a, b in rates), 2),
+                    "ratios": [round(b / a, 2) for a, b in rates],
+                    "faults": faults.told,
+                    "median_recovery_seconds": round(statistics.median(faults.recovery or [0.0]), 4),
                 }
             ),
             flush=True,
         )
+        for one in trained:
+            one.program.close()
+
+
+class Trained:
+    """A program that trains in windows of time."""
+
+    def __init__(
+        self, algorithm: Any, game: str, num_envs: int, workers: int, watchdog: float, kind: str, share: float
+    ):
+        env = make(f"faulty_games:{game}", misbehave=kind, rate=share)
+        where = Placement(workers=workers, env_timeout=watchdog if kind == "hang" else 60.0)
+        self.program: Any = program_for(algorithm, env, num_envs, 10**8, on_nan="skip", placement=where)
+        self._state = self.program.init(0)
+        self._call = self.program.compile(self._state)
+        self.rate(12.0)
+
+    def rate(self, seconds: float) -> float:
+        """Steps played a second, over so many seconds."""
+        missed, count, begin = self.program.pool.faults.missed, 0, time.perf_counter()
+        while (spent := time.perf_counter() - begin) < seconds:
+            self._state, _ = self._call(self._state)
+            count += self.program.steps_per_call
+        return (count - self.program.pool.faults.missed + missed) / spent
 
 
 def memory() -> dict[str, float]:
@@ -530,8 +549,8 @@ if __name__ == "__main__":
     one.add_argument("--watchdog", type=float, default=1.0, help="seconds without a word after which a process hangs")
     one.add_argument("--only", nargs="*", choices=KINDS, default=list(KINDS))
     one.add_argument("--share", type=float, default=0.01)
-    one.add_argument("--pairs", type=int, default=3)
-    one.add_argument("--seconds", type=float, default=10.0)
+    one.add_argument("--pairs", type=int, default=9)
+    one.add_argument("--seconds", type=float, default=4.0)
     one = actions.add_parser("long")
     one.add_argument("--minutes", type=float, default=30.0)
     one.add_argument("--every", type=float, default=20.0)

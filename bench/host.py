@@ -41,14 +41,13 @@ def random_steps(spec, envs: int, workers: int, seconds: float) -> float:
     pool.begin()
     begin = time.perf_counter()
     while (spent := time.perf_counter() - begin) < seconds:
-        for half in pool.halves:
-            for client in pool.arrivals(half):
-                for g in spec.groups:
-                    assert isinstance(g.action, Discrete)
-                    board = pool.board.action[g.name]
-                    board[client.rows] = random.integers(g.action.n, size=board[client.rows].shape)
-                pool.ask(client)
-                count += len(client.rows)
+        for client in pool.arrivals():
+            for g in spec.groups:
+                assert isinstance(g.action, Discrete)
+                board = pool.board.action[g.name]
+                board[client.rows] = random.integers(g.action.n, size=board[client.rows].shape)
+            pool.ask(client)
+            count += len(client.rows)
     pool.close()
     return count / spent
 

@@ -135,6 +135,9 @@ def diary_of(program, rollouts):
         ends = np.asarray(rollout.terminated | rollout.truncated)
         for e in range(ENVS):
             for t in range(ends.shape[0]):
+                if not g.acting[t, e, 0]:
+                    assert rollout.start[t, e] and not ends[t, e] and not g.reward[t, e, 0]
+                    continue  # its process was being replaced while the others played
                 life, step = np.asarray(g.observation[t, e, 0]).astype(int)
                 paid = float(g.reward[t, e, 0])
                 seen.append((e, int(life), int(step), paid, bool(rollout.start[t, e]), bool(ends[t, e])))
@@ -303,6 +306,40 @@ def test_the_others_play_on_while_a_process_is_made_again(programs, monkeypatch)
     os.kill(pool.pids[0], signal.SIGKILL)
     check_diary(diary_of(program, 2))
     assert steps[1] > 10 and steps[0] == 0
+
+
+def test_what_a_process_missed_is_there_as_steps_in_which_nobody_acts(programs, monkeypatch):
+    """Else the others would wait for it at the end of their rollout. Oracle: the steps that the others played."""
+    from ludus.algorithms.policy_gradient.estimate import prepare
+    from ludus.algorithms.view import view
+
+    algorithm = PPO(rollout_length=60, network=SMALL)
+    program = programs(algorithm, "host_games:diary", 10**6)
+    state = program.init(0)
+    program.compile(state)
+    pool, made, heard, steps = program.pool, program.pool._made, program.pool._heard, [0]
+
+    def count(worker, said):
+        heard(worker, said)
+        steps[0] += worker == 1
+
+    monkeypatch.setattr(pool, "_heard", count)
+    monkeypatch.setattr(pool, "_made", lambda worker: made(worker) if steps[0] > 50 else None)
+    os.kill(pool.pids[0], signal.SIGKILL)
+    rollout, ended, _ = program.collector.collect(0.0)
+    acting = np.asarray(rollout.groups["writer"].acting)[..., 0]
+    lost = [row for client in pool.clients if client.worker == 0 for row in client.rows]
+    others = [row for row in range(ENVS) if row not in lost]
+    cut = np.asarray(rollout.truncated)
+    assert acting[:, others].all() and not cut[:, others].any()
+    assert cut[:, lost].sum() == ended.skipped == len(lost)
+    missed = (~acting).sum(0)[lost]
+    assert (missed >= 15).all() and missed.sum() + len(lost) == pool.faults.missed == pool.faults.told["missed step"]
+    own = view(rollout, program.spec, program.spec.groups[0], "local")
+    g = jax.tree.map(lambda x: x[0], state.learner).shared["groups"]["writer"]
+    batch, _, _ = prepare(algorithm, g.models, g.normaliser, (), own, rollout)
+    learned = np.asarray(batch.weight)[..., 0]
+    assert not learned[~acting].any() and not learned[cut].any() and learned[:, others].all()
 
 
 @pytest.mark.parametrize("game", ["diary", "threaded_diary"])

@@ -104,7 +104,7 @@ class HostSampler:
             )
         rollout, ended, _ = self._collector.collect(progress)
         matches = getattr(policies, "matches", None)
-        return rollout, episodes_of(self.pool.spec, ended, matches), {}, dict(self.pool.faults.counts)
+        return rollout, episodes_of(self.pool.spec, ended, matches), {}, self.pool.faults.told
 
     def close(self) -> None:
         """End the processes."""

@@ -51,15 +51,19 @@ class Collector:
         record = _Record(self.spec, self.length, self.pool.num_envs)
         ended = Ended(returns={g.name: [] for g in self.spec.groups})
         time = {id(c): 0 for c in self.pool.clients}
+        for half in self.pool.halves:
+            if ready := [c for c in half if not (c.stepping or c.landed)]:
+                self._decide(record, ready, time)
         while any(t < self.length for t in time.values()):
-            for half in self.pool.halves:
-                ready = [c for c in half if not (c.stepping or c.landed) and time[id(c)] < self.length]
-                for client in self.pool.arrivals(half):
-                    self._arrived(record, ended, client, time)
-                    if time[id(client)] < self.length:
-                        ready.append(client)
-                if ready:
-                    self._decide(record, ready, time)
+            ready = []
+            for client in self.pool.arrivals():
+                self._arrived(record, ended, client, time)
+                if client.behind:
+                    self._catch_up(record, client, time)
+                if time[id(client)] < self.length:
+                    ready.append(client)
+            if ready:
+                self._decide(record, ready, time)
         return self._rollout(record, progress), ended, record.version
 
     def _decide(self, record: _Record, clients: list[Client], time: dict[int, int]) -> None:
@@ -123,6 +127,21 @@ class Collector:
             self._steps[over] = 0
         self._start[rows] = done
         time[id(client)] += 1
+
+    def _catch_up(self, record: _Record, client: Client, time: dict[int, int]) -> None:
+        """Let environments whose process died go on where the others are: in what they missed nobody acts.
+
+        Else all would wait for them at the end of the rollout, as long as it took to replace each process that died.
+        """
+        client.behind = False
+        here = time[id(client)]
+        if not here:
+            return  # it died before it had shown anything
+        others = [time[id(c)] for c in self.pool.clients if c.worker != client.worker and not c.late]
+        there = max(here, min(others, default=here))
+        record.rest(here, there, client.rows)
+        time[id(client)] = there
+        self.pool.faults.missed += (1 + there - here) * len(client.rows)  # what was decided when it died, too
 
     def _rollout(self, record: _Record, progress: float) -> Rollout:
         board, spec = self.pool.board, self.spec
@@ -221,6 +240,13 @@ class _Record:
         first = when == 0
         if first.any() and jax.tree.leaves(decided.before):
             self._memory.append((rows[first], jax.tree.map(lambda x: np.asarray(x)[first], decided.before)))
+
+    def rest(self, begin: int, end: int, rows: list[int]) -> None:
+        """Nobody acts from one step until another; what was written there at first says the rest."""
+        at = (slice(begin, end), rows)
+        self.start[at] = True
+        for x in self.legal.values():
+            x[at] = True
 
     def outcome(
         self,

@@ -66,24 +66,23 @@ class HostEvaluator:
         acted: set[int] = set()
         pool.begin()
         while (left > 0).any():
-            for half in pool.halves:
-                ready = []
-                for client in pool.arrivals(half):
-                    if id(client) in acted:
-                        self._count(pool, client.rows, returns, length, start, found, left)
-                    acted.add(id(client))
-                    if (left[client.rows] > 0).any():
-                        ready.append(client)
-                if not ready:
-                    continue
-                rows = np.concatenate([c.rows for c in ready])
-                take = lambda tree, rows=rows: {name: x[rows] for name, x in tree.items()}
-                moment = {name: take(board.now[name]) for name in ("observation", "legal", "acting", "seat")}
-                decided = inference.decide(rows, start[rows], moment)
-                for name, x in decided.action.items():
-                    board.action[name][rows] = x
-                for client in ready:
-                    pool.ask(client)
+            ready = []
+            for client in pool.arrivals():
+                if id(client) in acted:
+                    self._count(pool, client.rows, returns, length, start, found, left)
+                acted.add(id(client))
+                if (left[client.rows] > 0).any():
+                    ready.append(client)
+            if not ready:
+                continue
+            rows = np.concatenate([c.rows for c in ready])
+            take = lambda tree, rows=rows: {name: x[rows] for name, x in tree.items()}
+            moment = {name: take(board.now[name]) for name in ("observation", "legal", "acting", "seat")}
+            decided = inference.decide(rows, start[rows], moment)
+            for name, x in decided.action.items():
+                board.action[name][rows] = x
+            for client in ready:
+                pool.ask(client)
         names = returns
         results = Results(
             {name: np.stack([r[name] for _, r, _, _ in found]) for name in names},

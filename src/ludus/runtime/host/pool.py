@@ -33,6 +33,12 @@ class Faults:
     messages: list[str] = field(default_factory=list)  # the last few
     recovery: list[float] = field(default_factory=list)  # seconds from a process's death to its successor's readiness
     quarantined: set[int] = field(default_factory=set)
+    missed: int = 0  # steps of environments that are there in rollouts but were not played, because processes died
+
+    @property
+    def told(self) -> dict[str, int]:
+        """What is worth writing down."""
+        return {**self.counts, **({"missed step": self.missed} if self.missed else {})}
 
     def add(self, kind: str, message: str) -> None:
         """Count a fault and remember what was said."""
@@ -51,7 +57,10 @@ class Client:
     landed: bool = False  # whether it has stepped and nobody has looked yet
     begun: bool = False  # whether its process knows its episodes
     cut: bool = False  # whether what comes next breaks off its episodes, because their process died
-    since: float = 0.0
+    behind: bool = False  # whether it has just come back from that
+    since: float = 0.0  # when it was asked to step, or has stepped
+    took: float = 0.0  # seconds of its last step
+    late: bool = False  # whether a batch was closed without it since it was asked: the next does not wait for it
 
 
 class Pool:
@@ -186,23 +195,33 @@ class Pool:
             client.begun = client.cut = client.landed = False
             self.ask(client)
 
-    def arrivals(self, half: list[Client]) -> Iterator[Client]:
-        """Clients of a half that have stepped: all of them, or those that have when the first one's wait is over.
+    def arrivals(self) -> list[Client]:
+        """Clients of one half that have stepped: all of them, or those that have when the first one's wait is over.
 
+        That is as long as it took itself, and no longer than `patience`; meanwhile the other half may be first. Who is
+        late for one batch is not waited for by the next, so that one that hangs does not slow the others down.
         Processes that died, or take longer than `timeout`, are replaced; their clients' episodes are broken off.
         """
-        first: float | None = None
+        seconds = 0.0  # at first whoever has something to say already is heard
         while True:
-            for client in half:
-                if client.landed:
-                    client.landed = False
-                    first = first or time.monotonic()
-                    yield client
-            waiting = [c for c in half if c.stepping and (first is None or c.worker not in self._making)]
-            left = self.timeout if first is None else first + self.patience - time.monotonic()
-            if not waiting or (first is not None and left <= 0):
-                return
-            self._collect(waiting, left)
+            if stepping := [c for c in self.clients if c.stepping]:
+                self._collect(stepping, seconds)
+            now, seconds = time.monotonic(), self.timeout
+            for half in self.halves:
+                landed = [c for c in half if c.landed]
+                if not landed:
+                    continue
+                waited_for = [c for c in half if c.stepping and not (c.late or c.worker in self._making)]
+                left = min(c.since + min(self.patience, c.took) for c in landed) - now
+                if not waited_for or left <= 0:
+                    for client in waited_for:
+                        client.late = True
+                    for client in landed:
+                        client.landed = False
+                    self.halves.sort(key=lambda other: other is half)  # the other has its turn
+                    return landed
+                seconds = min(seconds, left)
+            assert stepping, "nobody was asked to step"
 
     def _collect(self, waiting: list[Client], seconds: float) -> None:
         """Hear whoever has something to say, for at most so long, and replace those who are silent for too long."""
@@ -244,7 +263,9 @@ class Pool:
 
     def _heard(self, worker: int, said: bytes) -> None:
         client = next(c for c in self.clients if c.worker == worker and c.block == said[0])
-        client.stepping, client.landed = False, True
+        client.stepping, client.landed, client.late = False, True, False
+        now = time.monotonic()
+        client.since, client.took = now, now - client.since
         if not client.begun:
             client.begun = True
             if client.cut:
@@ -264,7 +285,7 @@ class Pool:
             x[rows] = False
             board.end["observation"][name][rows] = 0.0
         board.terminated[rows], board.truncated[rows], board.fault[rows] = False, True, BROKE
-        client.cut = False
+        client.cut, client.behind = False, True
 
     def _count(self, row: int, message: str) -> None:
         kind = "useless value" if self.board.fault[row] == USELESS else "exception"

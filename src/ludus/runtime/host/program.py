@@ -161,7 +161,7 @@ class HostProgram(OneSeed):
         if "pool" not in self._held:
             return {}
         faults = self.pool.faults
-        return {"environment_faults": dict(faults.counts), "recovery_seconds": faults.recovery}
+        return {"environment_faults": faults.told, "recovery_seconds": faults.recovery}
 
     def close(self) -> None:
         """End the processes."""
