@@ -123,3 +123,22 @@ def test_rows_shorter_than_the_checkpoint_says_are_refused_and_nothing_is_touche
     assert everything(path) == before
     err = capsys.readouterr().err
     assert is_one_sentence(err) and "evaluations.jsonl" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("actors", '"two"'), ("learners", "-1"), ("runtime", '"rya"'), ("runtime", "[]")]
+)
+def test_a_configuration_that_makes_no_sense_is_named_before_a_cluster_begins(run, capsys, monkeypatch, name, value):
+    """`ludus resume` looks at where a run trained before it has read all of it."""
+    from ludus.runtime.ray import cluster
+
+    monkeypatch.setattr(cluster, "connect", lambda where: pytest.fail("a cluster was begun"))
+    path, _ = run
+    config = (path / "config.toml").read_text().replace('runtime = "local"', 'runtime = "ray"')
+    lines = [f"{name} = {value}" if line.startswith(f"{name} = ") else line for line in config.splitlines()]
+    (path / "config.toml").write_text("\n".join(lines))
+    before = everything(path)
+    assert main(["resume", str(path), "--quiet"]) == 2
+    assert everything(path) == before
+    err = capsys.readouterr().err
+    assert is_one_sentence(err) and name in err

@@ -372,6 +372,15 @@ def test_an_environment_that_always_fails_is_left_out_and_all_of_them_stop_train
             program.collector.collect(0.0)
 
 
+def test_a_game_that_kills_its_process_with_every_step_stops_training(programs):
+    options = {"misbehave": "crash", "rate": 1.0}
+    program = programs(PPO(rollout_length=12, network=SMALL), "host_games:diary", 10**6, options=options)
+    program.compile(program.init(0))
+    with pytest.raises(UsageError, match=r"process \d of host_games:diary died .*10 times in a row without a step"):
+        for _ in range(30):
+            program.collector.collect(0.0)
+
+
 def test_a_game_that_cannot_be_made_says_why():
     spec = make("host_games:diary").spec
     with pytest.raises(UsageError, match="no such game"):

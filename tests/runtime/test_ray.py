@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import asyncio
 import importlib.util
+import json
 import os
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import jax
@@ -350,3 +353,20 @@ def test_the_status_says_who_does_what(program):
     assert told["nodes"] == 1
     run = next(r for r in told["runs"].values() if r["environment"] == found.spec.name)
     assert run["roles"] == {"actors": 2, "learners": 1, "servers": 0} and run["updates"] >= 1
+
+
+@pytest.mark.slow
+def test_a_run_whose_process_was_killed_goes_on_with_another_cluster(tmp_path):
+    """From the command line, which connects while it imports what it needs: every step is there once in the end."""
+    run, ludus = tmp_path / "run", [sys.executable, "-m", "ludus"]
+    flags = ["--steps", "400000", "--runtime", "ray", "--actors", "2", "--checkpoint-every", "1", "--run-dir", str(run)]
+    process = subprocess.Popen([*ludus, "train", "impala", "gym/CartPole-v1", *flags, "--quiet"])
+    metrics = run / "metrics.jsonl"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 5:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    done = subprocess.run([*ludus, "resume", str(run), "--json"], capture_output=True, text=True, check=True)
+    steps = [json.loads(line)["steps"] for line in metrics.read_text().splitlines()]
+    assert np.unique(np.diff([0, *steps])).size == 1 and json.loads(done.stdout)["steps"] == steps[-1] >= 400_000

@@ -149,10 +149,10 @@ def _connect_ahead(run: Path) -> None:
     """Begin the cluster of a run that had one while a thread imports JAX and the rest: both take seconds."""
     try:
         settings = tomllib.loads((run / "config.toml").read_text())["settings"]
-        if settings["runtime"] != "ray":
-            return
         roles = {name: int(settings[name]) for name in ("actors", "learners", "inference_servers", "evaluators")}
         where = SimpleNamespace(address=str(settings["address"]), **roles)
+        if settings["runtime"] != "ray" or min(roles.values()) < 0:
+            return
     except (OSError, ValueError, LookupError, TypeError):
         return  # whoever reads the file next says what is wrong with it
     from ludus.runtime.ray.cluster import connect, ray

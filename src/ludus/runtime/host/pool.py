@@ -92,6 +92,7 @@ class Pool:
             self.board.life[:] = lives
         self.faults = Faults()
         self._bad: Counter = Counter()  # faults of each environment since it last completed an episode
+        self._fruitless: Counter = Counter()  # how often a process died or hung since any of its environments stepped
         self.clients: list[Client] = []
         self._blocks: list[list[list[int]]] = []
         edges = [num_envs * w // workers for w in range(workers + 1)]
@@ -192,7 +193,7 @@ class Pool:
     def begin(self) -> None:
         """New episodes everywhere."""
         for client in self.clients:
-            client.begun = client.cut = client.landed = False
+            client.begun = client.cut = client.behind = client.landed = client.late = False
             self.ask(client)
 
     def arrivals(self) -> list[Client]:
@@ -237,7 +238,7 @@ class Pool:
             elif w in self._making:
                 self._too_slow(w)
             else:
-                self.faults.add("hang", f"process {w} of {self._name} did not answer for {self.timeout:g} s")
+                self._failed(w, "hang", f"process {w} of {self._name} did not answer for {self.timeout:g} s")
                 self._renew(w)
 
     def _read(self, worker: int) -> None:
@@ -259,14 +260,24 @@ class Pool:
             self._replace(worker)
 
     def _crashed(self, worker: int, code: int | None) -> None:
-        self.faults.add("crash", f"process {worker} of {self._name} died" + (f" (exit code {code})" if code else ""))
+        self._failed(
+            worker, "crash", f"process {worker} of {self._name} died" + (f" (exit code {code})" if code else "")
+        )
+
+    def _failed(self, worker: int, kind: str, message: str) -> None:
+        self.faults.add(kind, message)
+        self._fruitless[worker] += 1
+        if self._fruitless[worker] >= self.tolerance:
+            raise UsageError(f"{message}, {self.tolerance} times in a row without a step of its environments")
 
     def _heard(self, worker: int, said: bytes) -> None:
         client = next(c for c in self.clients if c.worker == worker and c.block == said[0])
         client.stepping, client.landed, client.late = False, True, False
         now = time.monotonic()
         client.since, client.took = now, now - client.since
-        if not client.begun:
+        if client.begun:
+            self._fruitless[worker] = 0
+        else:
             client.begun = True
             if client.cut:
                 self._break_off(client)
