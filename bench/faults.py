@@ -123,6 +123,7 @@ def row(role: str, times: int, seconds: list[float], **more: Any) -> None:
         "recovered": len(seconds),
         "median_seconds": round(statistics.median(seconds), 2) if seconds else None,
         "longest_seconds": round(max(seconds), 2) if seconds else None,
+        "within_ten_seconds": sum(s <= 10 for s in seconds),
     }
     print(json.dumps({**found, **more}), flush=True)
 
